@@ -1,0 +1,271 @@
+"""Build the book and run the tests: what `book` and `test` do.
+
+Chapters are executed here, not by Sphinx, for three reasons: a changed package
+makes every chapter stale (jupyter-cache sees only the notebook), a failing cell
+is named, and ``gpu`` cells run where there is a GPU. The results go into
+jupyter-cache, where ``jupyter-book build .`` finds them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from speechlm_lab.environment import LOCK, TORCH_PINS
+
+CELL_TIMEOUT = 600  # seconds
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class BuildError(RuntimeError):
+    """The book or a chapter failed; the message names the place."""
+
+
+def chapters(root: Path) -> list[Path]:
+    """The chapter notebooks, in order."""
+    return sorted((root / "chapters").glob("[0-9][0-9]_*.ipynb"))
+
+
+def _digest(paths: list[Path], root: Path) -> str:
+    """SHA-256 over names and contents, so that a renamed file counts too."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    return [
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and not any(part.startswith((".", "__pycache__")) for part in path.parts[-3:])
+    ]
+
+
+def code_digest(root: Path) -> str:
+    """Changes with the package, its checkpoints, or a pin."""
+    pins = [root / LOCK, root / TORCH_PINS]
+    return _digest(_files(root / "speechlm_lab") + pins, root)
+
+
+def chapter_digest(chapter: Path, root: Path) -> str:
+    """Changes with a chapter's code cells or anything in `code_digest`."""
+    cells = json.loads(chapter.read_text(encoding="utf-8"))["cells"]
+    code = [
+        ("".join(cell["source"]), cell["metadata"].get("tags", []))
+        for cell in cells
+        if cell["cell_type"] == "code"
+    ]
+    text = json.dumps([code, code_digest(root)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def execute(chapter: Path, gpu: bool | None = None):
+    """Run a chapter from top to bottom in its own kernel.
+
+    Cells tagged ``skip-execution`` keep their stored output, except that those
+    also tagged ``gpu`` run when `gpu` is true (None: when CUDA is present).
+
+    Returns the executed notebook. Raises `BuildError` with chapter and cell.
+    """
+    import nbformat
+    from jupyter_client.manager import KernelManager
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    if gpu is None:
+        import torch
+
+        gpu = torch.cuda.is_available()
+    notebook = nbformat.read(chapter, as_version=4)
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if gpu and "gpu" in tags and "skip-execution" in tags:
+            cell.metadata["tags"] = [tag for tag in tags if tag != "skip-execution"]
+    client = NotebookClient(
+        notebook,
+        km=KernelManager(kernel_name="python3"),
+        timeout=CELL_TIMEOUT,
+        resources={"metadata": {"path": str(chapter.parent)}},
+        skip_cells_with_tag="skip-execution",
+    )
+    running = {}
+    client.on_cell_start = lambda cell, cell_index: running.update(
+        index=cell_index, cell=cell
+    )
+    try:
+        client.execute()
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        cell = running.get("cell", {})
+        index = running.get("index", "?")
+        text = ANSI.sub("", str(error)).strip().splitlines()
+        raise BuildError(
+            f"{chapter.name}, cell {index} (id {cell.get('id', '?')}) failed:\n"
+            + "\n".join(f"    {line}" for line in text[-12:])
+        ) from None
+    return notebook
+
+
+def store_gpu_outputs(chapter: Path, executed, device: str) -> int:
+    """Write the outputs of ``gpu`` cells into the chapter's source, with where
+    they came from (device, date, SHA-256 of the cell). Returns how many."""
+    import nbformat
+
+    source = nbformat.read(chapter, as_version=4)
+    stored = 0
+    for cell, done in zip(source.cells, executed.cells):
+        if cell.cell_type != "code" or "gpu" not in cell.metadata.get("tags", []):
+            continue
+        cell.outputs = done.outputs
+        cell.metadata["ran_on"] = {
+            "device": device,
+            "date": time.strftime("%Y-%m-%d"),
+            "code": hashlib.sha256(cell.source.encode()).hexdigest(),
+        }
+        stored += 1
+    if stored:
+        nbformat.write(source, chapter)
+    return stored
+
+
+def build_book(root: Path, force: bool = False) -> Path:
+    """Execute the chapters that are stale and build the site.
+
+    Returns the path of its first page. Raises `BuildError`.
+    """
+    build = root / "_build"
+    site = build / "html" / "index.html"
+    pages = [root / "_config.yml", root / "_toc.yml", root / "README.md"]
+    pages += _files(root / "book") + chapters(root)
+    stamp = build / "site.sha256"
+    now = _digest(pages, root) + code_digest(root)
+    if not force and site.exists() and stamp.exists() and stamp.read_text() == now:
+        print("Nothing changed since the last build.")
+        return site
+    stamp.unlink(missing_ok=True)
+    _execute_stale(root, force)
+    started = time.monotonic()
+    print("  pages …", end="", flush=True)
+    _sphinx(root)
+    print(f" {time.monotonic() - started:.0f} s", flush=True)
+    stamp.write_text(now)
+    return site
+
+
+def _execute_stale(root: Path, force: bool) -> None:
+    from jupyter_cache import get_cache
+    from jupyter_cache.base import CacheBundleIn
+
+    record = root / "_build" / "executed.json"
+    record.parent.mkdir(exist_ok=True)
+    executed = json.loads(record.read_text()) if record.exists() else {}
+    cache = get_cache(str(root / "_build" / ".jupyter_cache"))
+    cached = {str(entry.uri) for entry in cache.list_cache_records()}
+    for chapter in chapters(root):
+        digest = chapter_digest(chapter, root)
+        fresh = executed.get(chapter.name) == digest and str(chapter) in cached
+        if fresh and not force:
+            print(f"  {chapter.name}: unchanged")
+            continue
+        started = time.monotonic()
+        print(f"  {chapter.name} …", end="", flush=True)
+        notebook = execute(chapter)
+        seconds = time.monotonic() - started
+        print(f" {seconds:.0f} s", flush=True)
+        import torch
+
+        if torch.cuda.is_available():
+            store_gpu_outputs(chapter, notebook, torch.cuda.get_device_name())
+        bundle = CacheBundleIn(
+            notebook, str(chapter), data={"execution_seconds": seconds}
+        )
+        cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+        executed[chapter.name] = digest
+        record.write_text(json.dumps(executed, indent=1))
+
+
+def _environment(root: Path) -> dict[str, str]:
+    """What subprocesses see: the package importable from any folder."""
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def _sphinx(root: Path) -> None:
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command += ["build", str(root), "-W", "--keep-going", "-q"]
+    done = subprocess.run(
+        command,
+        env=_environment(root),
+        cwd=root,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    if done.returncode == 0:
+        return
+    lines = ANSI.sub("", done.stdout).splitlines()
+    told = [line for line in lines if "WARNING" in line or "ERROR" in line]
+    shown = told or lines[-15:]
+    raise BuildError(
+        "the pages have errors:\n" + "\n".join(f"    {line}" for line in shown)
+    )
+
+
+def run_tests(root: Path, extra: list[str]) -> int:
+    """Lint, unit tests, and every chapter through nbval. Returns 0 if all pass.
+
+    `extra` goes to the unit tests' pytest, for example ``-k spectral``.
+    """
+    python = [sys.executable, "-m"]
+    environment = _environment(root)
+    # one thread a worker: two pools of threads on the same cores get in each
+    # other's way
+    single = {**environment, "OMP_NUM_THREADS": "1"}
+    steps = [
+        ("lint", [*python, "ruff", "check", "."], environment),
+        (
+            "unit tests",
+            [*python, "pytest", "-q", "-n", "auto", "tests", *extra],
+            single,
+        ),
+        (
+            "chapters",
+            [*python, "pytest", "-q", "-n", "auto", "--dist", "loadfile"]
+            + ["--nbval-lax", "--nbval-current-env"]
+            + [str(chapter.relative_to(root)) for chapter in chapters(root)],
+            single,
+        ),
+    ]
+    failed = []
+    for name, command, variables in steps:
+        started = time.monotonic()
+        print(f"== {name}", flush=True)
+        status = subprocess.call(command, cwd=root, env=variables)
+        print(f"== {name}: {time.monotonic() - started:.0f} s", flush=True)
+        if status != 0:
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def clean(root: Path) -> list[Path]:
+    """Remove what `book` and `test` made (not `.venv`, not downloads).
+
+    Returns what was removed.
+    """
+    removed = []
+    for name in ("_build", ".pytest_cache", ".ruff_cache", ".hypothesis"):
+        if (root / name).exists():
+            shutil.rmtree(root / name)
+            removed.append(root / name)
+    return removed

@@ -1,0 +1,153 @@
+"""The command line: ``python -m speechlm_lab`` and ``speechlm-lab``.
+
+Only the standard library is imported at the top: the first command of all has
+to run before anything is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from speechlm_lab import environment
+
+EPILOG = """\
+The first command sets the environment up: .venv in the clone, or none where the
+dependencies are there already. Later ones start at once.
+"""
+
+
+def _clone() -> Path:
+    root = environment.project_root()
+    if root is None:
+        raise environment.SetupError(
+            "this command works in a clone of the project: the installed package "
+            "has no chapters"
+        )
+    return root
+
+
+def _book(options: argparse.Namespace) -> int:
+    from speechlm_lab import building
+
+    started = time.monotonic()
+    print("Building the book")
+    try:
+        page = building.build_book(_clone(), force=options.force)
+    except building.BuildError as error:
+        print(f"\nbook: {error}", file=sys.stderr)
+        return 1
+    print(f"The book: {page} ({time.monotonic() - started:.0f} s)")
+    return 0
+
+
+def _test(options: argparse.Namespace) -> int:
+    from speechlm_lab import building
+
+    started = time.monotonic()
+    status = building.run_tests(_clone(), options.extra)
+    verdict = "passed" if status == 0 else "failed"
+    print(f"The tests {verdict} ({time.monotonic() - started:.0f} s)")
+    return status
+
+
+def _lab(options: argparse.Namespace) -> int:
+    from speechlm_lab import building
+
+    root = _clone()
+    command = [sys.executable, "-m", "jupyterlab", "--notebook-dir", root, *options.extra]
+    try:
+        return subprocess.call(command, env=building._environment(root))
+    except KeyboardInterrupt:
+        return 0
+
+
+def _clean(options: argparse.Namespace) -> int:
+    from speechlm_lab import building
+
+    removed = building.clean(_clone())
+    for path in removed:
+        print(f"removed {path}")
+    if not removed:
+        print("nothing to remove")
+    return 0
+
+
+def _synth(options: argparse.Namespace) -> int:
+    from speechlm_lab import audio
+    from speechlm_lab.corpus import tiny_voices
+
+    speaker = options.speaker
+    item = tiny_voices.speak(
+        options.text,
+        speaker=int(speaker) if speaker.lstrip("-").isdigit() else speaker,
+        emotion=options.emotion,
+        seed=options.seed,
+        scene=options.scene,
+    )
+    audio.save(options.output, item.wave, item.sample_rate)
+    seconds = len(item.wave) / item.sample_rate
+    print(f"{options.output}: {seconds:.2f} s, {item.sample_rate} Hz")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from speechlm_lab import recipes
+
+    return recipes.main([options.recipe, *options.extra])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="speechlm-lab",
+        description="The SpeechLM Playbook: build it, test it, use it.",
+        epilog=EPILOG,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    book = commands.add_parser("book", help="execute what is stale, build the site")
+    book.add_argument("--force", action="store_true", help="execute every chapter")
+    book.set_defaults(run=_book)
+
+    test = commands.add_parser("test", help="lint, unit tests, every chapter")
+    test.set_defaults(run=_test, passes_on="pytest, for example -k spectral")
+
+    lab = commands.add_parser("lab", help="JupyterLab on the chapters")
+    lab.set_defaults(run=_lab, passes_on="jupyter lab")
+
+    clean = commands.add_parser("clean", help="remove what book and test made")
+    clean.set_defaults(run=_clean)
+
+    synth = commands.add_parser("synth", help="let a TinyVoice say a text")
+    synth.add_argument("text", help="what to say; tags such as [laugh] are sounds")
+    synth.add_argument("--speaker", default="0", help="17, or held-out:3 (default 0)")
+    synth.add_argument("--emotion", default="neutral", help="default neutral")
+    synth.add_argument("--scene", help="a background, for example rain")
+    synth.add_argument("--seed", type=int, default=0, help="another reading")
+    synth.add_argument("-o", "--output", default="out.wav", help="default out.wav")
+    synth.set_defaults(run=_synth)
+
+    train = commands.add_parser("train", help="train a model by its recipe")
+    train.add_argument("recipe", help="codec or lm")
+    train.set_defaults(run=_train, passes_on="the recipe: --help lists them")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Returns its exit status; says in one line what is wrong
+    when the input is."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    parser = _parser()
+    options, extra = parser.parse_known_args(arguments)
+    if extra and not hasattr(options, "passes_on"):
+        parser.error(f"not understood: {' '.join(extra)}")
+    options.extra = extra
+    try:
+        status = environment.ensure(arguments)
+        return options.run(options) if status is None else status
+    except (environment.SetupError, ValueError, OSError) as error:
+        print(f"{options.command}: {error}", file=sys.stderr)
+        return 2
