@@ -79,8 +79,7 @@ def execute(chapter: Path, gpu: bool | None = None):
     """
     import nbformat
     from jupyter_client.manager import KernelManager
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+    from nbclient import NotebookClient, exceptions
 
     if gpu is None:
         import torch
@@ -94,6 +93,7 @@ def execute(chapter: Path, gpu: bool | None = None):
     client = NotebookClient(
         notebook,
         km=KernelManager(kernel_name="python3"),
+        extra_arguments=["--log-level=40"],  # errors only
         timeout=CELL_TIMEOUT,
         resources={"metadata": {"path": str(chapter.parent)}},
         skip_cells_with_tag="skip-execution",
@@ -104,7 +104,11 @@ def execute(chapter: Path, gpu: bool | None = None):
     )
     try:
         client.execute()
-    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+    except (
+        exceptions.CellExecutionError,
+        exceptions.CellTimeoutError,
+        exceptions.DeadKernelError,
+    ) as error:
         cell = running.get("cell", {})
         index = running.get("index", "?")
         text = ANSI.sub("", str(error)).strip().splitlines()
@@ -115,25 +119,35 @@ def execute(chapter: Path, gpu: bool | None = None):
     return notebook
 
 
-def store_gpu_outputs(chapter: Path, executed, device: str) -> int:
-    """Write the outputs of ``gpu`` cells into the chapter's source, with where
-    they came from (device, date, SHA-256 of the cell). Returns how many."""
+def store_outputs(chapter: Path, executed, device: str | None = None) -> int:
+    """Bring a chapter's source in order after a run: the outputs of cells tagged
+    ``nbval-check-output`` are stored, those of ``gpu`` cells too if `device`
+    names the GPU that they ran on (with date and SHA-256 of the cell); all other
+    outputs go, except that ``gpu`` and ``network`` cells keep what they had.
+
+    Returns the number of cells with stored outputs.
+    """
     import nbformat
 
     source = nbformat.read(chapter, as_version=4)
     stored = 0
-    for cell, done in zip(source.cells, executed.cells):
-        if cell.cell_type != "code" or "gpu" not in cell.metadata.get("tags", []):
+    for cell, done in zip(source.cells, executed.cells, strict=True):
+        if cell.cell_type != "code":
             continue
-        cell.outputs = done.outputs
-        cell.metadata["ran_on"] = {
-            "device": device,
-            "date": time.strftime("%Y-%m-%d"),
-            "code": hashlib.sha256(cell.source.encode()).hexdigest(),
-        }
-        stored += 1
-    if stored:
-        nbformat.write(source, chapter)
+        tags = set(cell.metadata.get("tags", []))
+        if "nbval-check-output" in tags or ("gpu" in tags and device):
+            cell.outputs, cell.execution_count = done.outputs, done.execution_count
+        elif not tags & {"gpu", "network"}:
+            cell.outputs, cell.execution_count = [], None
+        cell.metadata.pop("execution", None)
+        if "gpu" in tags and device:
+            cell.metadata["ran_on"] = {
+                "device": device,
+                "date": time.strftime("%Y-%m-%d"),
+                "code": hashlib.sha256(cell.source.encode()).hexdigest(),
+            }
+        stored += bool(cell.outputs)
+    nbformat.write(source, chapter)
     return stored
 
 
@@ -181,10 +195,6 @@ def _execute_stale(root: Path, force: bool) -> None:
         notebook = execute(chapter)
         seconds = time.monotonic() - started
         print(f" {seconds:.0f} s", flush=True)
-        import torch
-
-        if torch.cuda.is_available():
-            store_gpu_outputs(chapter, notebook, torch.cuda.get_device_name())
         bundle = CacheBundleIn(
             notebook, str(chapter), data={"execution_seconds": seconds}
         )
@@ -193,7 +203,7 @@ def _execute_stale(root: Path, force: bool) -> None:
         record.write_text(json.dumps(executed, indent=1))
 
 
-def _environment(root: Path) -> dict[str, str]:
+def subprocess_environment(root: Path) -> dict[str, str]:
     """What subprocesses see: the package importable from any folder."""
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path}
@@ -204,7 +214,7 @@ def _sphinx(root: Path) -> None:
     command += ["build", str(root), "-W", "--keep-going", "-q"]
     done = subprocess.run(
         command,
-        env=_environment(root),
+        env=subprocess_environment(root),
         cwd=root,
         text=True,
         stdout=subprocess.PIPE,
@@ -220,13 +230,28 @@ def _sphinx(root: Path) -> None:
     )
 
 
+def refresh_outputs(root: Path, names: list[str]) -> None:
+    """Run chapters and store in their sources the outputs that belong there.
+
+    `names` are chapter numbers or file names; empty means all. For authors.
+    """
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    for chapter in chapters(root):
+        if names and not any(chapter.name.startswith(Path(n).name) for n in names):
+            continue
+        count = store_outputs(chapter, execute(chapter), device)
+        print(f"  {chapter.name}: {count} cells with stored output")
+
+
 def run_tests(root: Path, extra: list[str]) -> int:
     """Lint, unit tests, and every chapter through nbval. Returns 0 if all pass.
 
     `extra` goes to the unit tests' pytest, for example ``-k spectral``.
     """
     python = [sys.executable, "-m"]
-    environment = _environment(root)
+    environment = subprocess_environment(root)
     # one thread a worker: two pools of threads on the same cores get in each
     # other's way
     single = {**environment, "OMP_NUM_THREADS": "1"}

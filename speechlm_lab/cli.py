@@ -58,11 +58,24 @@ def _lab(options: argparse.Namespace) -> int:
     from speechlm_lab import building
 
     root = _clone()
-    command = [sys.executable, "-m", "jupyterlab", "--notebook-dir", root, *options.extra]
+    command = [sys.executable, "-m", "jupyterlab", "--notebook-dir", str(root)]
     try:
-        return subprocess.call(command, env=building._environment(root))
+        return subprocess.call(
+            [*command, *options.extra], env=building.subprocess_environment(root)
+        )
     except KeyboardInterrupt:
         return 0
+
+
+def _outputs(options: argparse.Namespace) -> int:
+    from speechlm_lab import building
+
+    try:
+        building.refresh_outputs(_clone(), options.chapters)
+    except building.BuildError as error:
+        print(f"outputs: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _clean(options: argparse.Namespace) -> int:
@@ -117,6 +130,12 @@ def _parser() -> argparse.ArgumentParser:
 
     lab = commands.add_parser("lab", help="JupyterLab on the chapters")
     lab.set_defaults(run=_lab, passes_on="jupyter lab")
+
+    outputs = commands.add_parser(
+        "outputs", help="for authors: store the outputs that the tests compare"
+    )
+    outputs.add_argument("chapters", nargs="*", help="such as 01; default all")
+    outputs.set_defaults(run=_outputs)
 
     clean = commands.add_parser("clean", help="remove what book and test made")
     clean.set_defaults(run=_clean)

@@ -165,7 +165,8 @@ def install(venv: Path, root: Path) -> None:
 def _has_pip(python: Path) -> bool:
     if not python.exists():
         return False
-    return subprocess.run([python, "-c", "import pip"], capture_output=True).returncode == 0
+    done = subprocess.run([python, "-c", "import pip"], capture_output=True)
+    return done.returncode == 0
 
 
 def has_nvidia_gpu() -> bool:
