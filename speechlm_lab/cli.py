@@ -78,6 +78,14 @@ def _outputs(options: argparse.Namespace) -> int:
     return 0
 
 
+def _pins(options: argparse.Namespace) -> int:
+    from speechlm_lab import pins
+
+    pins.refresh(_clone())
+    print("refreshed requirements.lock and environment.yml")
+    return 0
+
+
 def _clean(options: argparse.Namespace) -> int:
     from speechlm_lab import building
 
@@ -136,6 +144,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     outputs.add_argument("chapters", nargs="*", help="such as 01; default all")
     outputs.set_defaults(run=_outputs)
+
+    pins = commands.add_parser(
+        "pins", help="for maintainers: refresh requirements.lock, environment.yml"
+    )
+    pins.set_defaults(run=_pins)
 
     clean = commands.add_parser("clean", help="remove what book and test made")
     clean.set_defaults(run=_clean)
