@@ -1,0 +1,110 @@
+"""Curves and bars: rate against quality, losses, scores. Used through `plot`."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+
+from speechlm_lab.picture import (
+    DASHES,
+    MARKERS,
+    PALETTE,
+    STYLE,
+    Picture,
+    PlotError,
+    array,
+    draw_title,
+)
+
+
+@matplotlib.rc_context(STYLE)
+def lines(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    xlabel: str,
+    ylabel: str,
+    *,
+    logx: bool = False,
+    title: str = "",
+    alt: str = "",
+) -> Picture:
+    """One line through the points (x, y) of each curve: losses, scores, sizes.
+
+    xlabel, ylabel: quantity and unit, "step" or "loss (nat)". Points are marked
+    where there are at most 30. Raises PlotError for no curve, or NaN.
+    """
+    if not curves:
+        raise PlotError("there is no curve to draw: {name: [(x, y), ...]}")
+    picture = Picture(3.0, alt or "-")
+    (axes,) = picture.axes
+    said = []
+    colours = list(PALETTE.values())
+    for i, (name, points) in enumerate(curves.items()):
+        xy = array(sorted(points), 2, f"the curve {name!r} is a list of (x, y)")
+        said.append(
+            f"{name} from {xy[0, 1]:.3g} at {xy[0, 0]:g} to {xy[-1, 1]:.3g} at "
+            f"{xy[-1, 0]:g}"
+        )
+        axes.plot(
+            *xy.T, label=name, color=colours[i % 7], linestyle=DASHES[i % 7],
+            marker=MARKERS[i % 7] if len(xy) <= 30 else "", markersize=5,
+        )  # fmt: skip
+    if logx:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.grid(color="0.9")
+    if len(curves) > 1:
+        axes.legend(fontsize=8.5)
+    draw_title(axes, title)
+    if not alt:
+        picture.alt = f"{title or ylabel} against {xlabel}: {'; '.join(said)}."
+    return picture
+
+
+def rate_quality(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    quality: str,
+    *,
+    title: str = "",
+    alt: str = "",
+) -> Picture:
+    """Quality against bit rate, one line a codec.
+
+    curves: name -> points (bitrate in bit/s, quality); quality: the measure with
+    its unit and its better end, "PESQ (higher is better)". Rates are drawn in kbit/s
+    on a logarithmic axis, where each doubling is the same step.
+    """
+    kilo = {
+        name: [(rate / 1000, score) for rate, score in points]
+        for name, points in curves.items()
+    }
+    return lines(kilo, "bit rate (kbit/s)", quality, logx=True, title=title, alt=alt)
+
+
+@matplotlib.rc_context(STYLE)
+def bars(
+    values: Mapping[str, float],
+    xlabel: str,
+    *,
+    errors: Mapping[str, float] | None = None,
+    title: str = "",
+    alt: str = "",
+) -> Picture:
+    """A horizontal bar for each name, its value written beside it.
+
+    xlabel: quantity and unit; errors: half-width of the interval of each name.
+    """
+    if not values:
+        raise PlotError("there is no bar to draw: {name: value}")
+    length = array(list(values.values()), 1, "a bar needs one number")
+    said = "; ".join(f"{name} {value:.3g}" for name, value in values.items())
+    picture = Picture(0.8 + 0.3 * len(values), alt or f"{title or xlabel}: {said}.")
+    (axes,) = picture.axes
+    widths = [errors.get(name, 0) for name in values] if errors else None
+    drawn = axes.barh(list(values), length, xerr=widths, color=PALETTE["sky"])
+    axes.bar_label(drawn, fmt="{:.3g}", padding=3)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set(xlabel=xlabel)
+    draw_title(axes, title)
+    return picture
