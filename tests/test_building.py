@@ -1,0 +1,93 @@
+"""The book's build: what is stale, what fails, what is stored."""
+
+import nbformat
+import pytest
+
+from speechlm_lab import building
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A small project with one chapter and one module."""
+    (tmp_path / "speechlm_lab").mkdir()
+    (tmp_path / "speechlm_lab" / "a.py").write_text("x = 1\n")
+    (tmp_path / "chapters").mkdir()
+    (tmp_path / "requirements.lock").write_text("a==1\n")
+    (tmp_path / "requirements-torch.txt").write_text("torch==1\n")
+    write(tmp_path, ["print('one')", "y = 2"])
+    return tmp_path
+
+
+def write(root, sources, tags=None):
+    notebook = nbformat.v4.new_notebook()
+    for index, text in enumerate(sources):
+        cell = nbformat.v4.new_code_cell(text, id=f"cell-{index}")
+        cell.metadata["tags"] = (tags or {}).get(index, [])
+        notebook.cells.append(cell)
+    path = root / "chapters" / "00_x.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def test_a_change_of_code_pins_or_cells_makes_a_chapter_stale(root):
+    chapter = building.chapters(root)[0]
+    seen = [building.chapter_digest(chapter, root)]
+    (root / "speechlm_lab" / "a.py").write_text("x = 2\n")
+    seen.append(building.chapter_digest(chapter, root))
+    (root / "requirements.lock").write_text("a==2\n")
+    seen.append(building.chapter_digest(chapter, root))
+    write(root, ["print('one')", "y = 3"])
+    seen.append(building.chapter_digest(chapter, root))
+    assert len(set(seen)) == 4
+
+
+def test_prose_and_bytecode_make_nothing_stale(root):
+    chapter = building.chapters(root)[0]
+    before = building.chapter_digest(chapter, root)
+    (root / "speechlm_lab" / "__pycache__").mkdir()
+    (root / "speechlm_lab" / "__pycache__" / "a.pyc").write_text("z")
+    notebook = nbformat.read(chapter, as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_markdown_cell("words"))
+    nbformat.write(notebook, chapter)
+    assert building.chapter_digest(chapter, root) == before
+
+
+def test_a_failing_cell_is_named(root):
+    path = write(root, ["x = 1", "x / 0"])
+    with pytest.raises(building.BuildError) as caught:
+        building.execute(path)
+    message = str(caught.value)
+    assert "00_x.ipynb, cell 1 (id cell-1)" in message
+    assert "ZeroDivisionError" in message
+
+
+def test_gpu_cells_run_with_a_gpu_and_keep_their_output_without(root):
+    tags = {1: ["gpu", "skip-execution"]}
+    path = write(root, ["x = 1", "print(x)"], tags)
+    without = building.execute(path, gpu=False)
+    assert without.cells[1].outputs == []
+    done = building.execute(path, gpu=True)
+    assert done.cells[1].outputs[0].text == "1\n"
+    building.store_outputs(path, done, device="some GPU")
+    stored = nbformat.read(path, as_version=4).cells[1]
+    assert stored.outputs[0].text == "1\n"
+    assert stored.metadata["ran_on"]["device"] == "some GPU"
+    assert "skip-execution" in stored.metadata["tags"]
+    # a later run without a GPU keeps what is stored
+    building.store_outputs(path, building.execute(path, gpu=False))
+    again = nbformat.read(path, as_version=4).cells[1]
+    assert again.outputs == stored.outputs
+
+
+def test_only_checked_cells_keep_their_outputs(root):
+    path = write(root, ["print(1)", "print(2)"], {1: ["nbval-check-output"]})
+    assert building.store_outputs(path, building.execute(path)) == 1
+    kept = nbformat.read(path, as_version=4)
+    assert kept.cells[0].outputs == []
+    assert kept.cells[1].outputs[0].text == "2\n"
+
+
+def test_clean_removes_what_was_built(root):
+    (root / "_build").mkdir()
+    assert building.clean(root) == [root / "_build"]
+    assert building.clean(root) == []
