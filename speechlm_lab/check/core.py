@@ -1,0 +1,179 @@
+"""What every exercise checker is made of.
+
+A checker is a function of the learner's function, under `@checker`:
+
+    @checker
+    def double(learner):
+        x = torch.arange(3.0)
+        equal(learner(x), 2 * x, "double(x)", {
+            "squared": (x**2, "You square x. Double it: 2 * x."),
+        })
+        return "Doubled, and the shape is kept."
+
+It ends with the words for success, or raises `Wrong`, which `equal` and `require` do.
+What it compares with comes from numpy, scipy, librosa or a closed form, never from the
+book's own solution. `learner` may be called as the exercise says; whatever happens
+in there, a stub included, the checker returns a `Report` and does not raise.
+"""
+
+import functools
+import html
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+MARK = {True: "✓ Right.", False: "✗ Not yet."}
+COLOUR = {True: "#009E73", False: "#D55E00"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a checker found: shown in words by a notebook.
+
+    passed: the exercise is solved; message: what is right or wrong, in words;
+    mistake: short name of a mistake that the checker knows, else None.
+    """
+
+    passed: bool
+    message: str
+    mistake: str | None = None
+
+    def __repr__(self) -> str:
+        return f"{MARK[self.passed]} {self.message}"
+
+    def _repr_html_(self) -> str:
+        return (
+            f'<div role="status" style="border-left:4px solid {COLOUR[self.passed]};'
+            f'padding:.3em .8em;margin:.3em 0"><strong>{MARK[self.passed]}</strong> '
+            f'<span style="white-space:pre-line">{html.escape(self.message)}</span>'
+            "</div>"
+        )
+
+
+class Wrong(Exception):
+    """Raised in a checker: what is wrong, in words, and the mistake's short name."""
+
+    def __init__(self, message: str, mistake: str | None = None):
+        super().__init__(message)
+        self.mistake = mistake
+
+
+class _Stub(Exception):
+    """The learner's function has no body yet."""
+
+
+def checker(body: Callable[[Callable], str]) -> Callable[[Callable], Report]:
+    """Make a checker of a function that raises `Wrong` or returns words of praise."""
+
+    @functools.wraps(body)
+    def check(learner: Callable) -> Report:
+        if not callable(learner):
+            kind = type(learner).__name__
+            message = f"Give the function itself, without brackets, not its {kind}."
+            return Report(False, message)
+        try:
+            return Report(True, body(_guarded(learner)))
+        except _Stub:
+            name = getattr(learner, "__name__", "your function")
+            message = f"{name} returns nothing yet: write its body, and end in return."
+            return Report(False, message)
+        except Wrong as wrong:
+            return Report(False, str(wrong), wrong.mistake)
+        except Exception as error:  # what came back broke the checker
+            message = f"What your function returned cannot be checked: {error}"
+            return Report(False, message)
+
+    return check
+
+
+def _guarded(learner: Callable) -> Callable:
+    """The learner's function: own copies go in, a stub or an error comes out as an
+    exception that `checker` turns into words."""
+
+    def call(*args, **options):
+        try:
+            args = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
+            result = learner(*args, **options)
+        except NotImplementedError:
+            raise _Stub from None
+        except (Exception, SystemExit) as error:
+            if "ellipsis" in str(error):  # a `...` that was never filled in
+                raise _Stub from None
+            raise Wrong(_what_happened(learner, error)) from error
+        if result is None or result is ...:
+            raise _Stub
+        return result
+
+    return call
+
+
+def _what_happened(learner: Callable, error: BaseException) -> str:
+    """The error, and the learner's own line that led to it."""
+    file = getattr(getattr(learner, "__code__", None), "co_filename", None)
+    said = f"Your function stopped with {type(error).__name__}: {error}"
+    lines = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == file
+    ]
+    return f"{said}\nin the line  {lines[-1].line}" if lines else said
+
+
+def require(condition: bool, message: str, mistake: str | None = None) -> None:
+    """Raise `Wrong` unless the condition holds."""
+    if not condition:
+        raise Wrong(message, mistake)
+
+
+def as_array(result: object, what: str) -> np.ndarray:
+    """What a learner returned, as numpy numbers. `what` names it in messages."""
+    try:
+        if isinstance(result, torch.Tensor):
+            result = result.detach().cpu().numpy()
+        array = np.asarray(result)
+        array = array if array.dtype.kind == "c" else array.astype(np.float64)
+    except (TypeError, ValueError):
+        kind = type(result).__name__
+        raise Wrong(f"{what} is a {kind}; return a tensor or a number.") from None
+    require(bool(np.isfinite(array).all()), f"{what} holds NaN or infinity.")
+    return array
+
+
+def equal(
+    result: object,
+    expected: ArrayLike,
+    what: str,
+    mistakes: Mapping[str, tuple[ArrayLike, str]] | None = None,
+    tolerance: float = 1e-4,
+) -> None:
+    """Raise `Wrong` unless a result has the expected shape and values.
+
+    what: names the result in messages, "stft(x)"; mistakes: short name -> (the values
+    that this mistake leads to, what to say); tolerance: on the largest difference,
+    relative to the largest expected value.
+    """
+    got, want = as_array(result, what), as_array(expected, "the reference")
+    for name, (values, message) in (mistakes or {}).items():
+        values = as_array(values, name)
+        if _close(got, values, tolerance) and not _close(values, want, tolerance):
+            raise Wrong(message, name)
+    require(
+        got.shape == want.shape,
+        f"{what} has the shape {list(got.shape)}; it should be {list(want.shape)}.",
+    )
+    if not _close(got, want, tolerance):
+        place = np.unravel_index(np.abs(got - want).argmax(), want.shape)
+        where = f" at {[int(i) for i in place]}" if place else ""
+        raise Wrong(
+            f"{what} differs from the reference, most{where}: "
+            f"{got[place]:.4g}, where {want[place]:.4g} is right."
+        )
+
+
+def _close(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
+    scale = max(1e-12, float(np.abs(b).max(initial=0)))
+    return a.shape == b.shape and bool((np.abs(a - b) <= tolerance * scale).all())
