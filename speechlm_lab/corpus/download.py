@@ -204,6 +204,7 @@ def fetch(url: str, path: Path, checksum: str = "", progress: bool = True) -> Pa
             _tag(part).unlink(missing_ok=True)
             return path
         part.unlink()
+        _tag(part).unlink(missing_ok=True)
         if mismatch:
             raise DownloadError(
                 f"{url} has {found}, expected {checksum}. Nothing was kept. The file"
