@@ -103,7 +103,11 @@ def overlap_add(frames: Tensor, hop: int) -> Tensor:
     return wave.index_add(-1, place, frames.flatten(-2))
 
 
-def istft(spectrum: Tensor, hop: int = 256, length: int | None = None) -> Tensor:
+def istft(
+    spectrum: Tensor,
+    hop: int = 256,
+    length: int | None = None,
+) -> Tensor:
     """Inverse of `stft`: the wave whose STFT is nearest to a spectrum.
 
     Each frame is windowed once more, the frames are overlapped and added, and the

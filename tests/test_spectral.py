@@ -1,5 +1,7 @@
 """Spectra and codes: exact inverses, and agreement with librosa and scipy."""
 
+import ast
+import inspect
 import math
 import textwrap
 import warnings
@@ -287,7 +289,7 @@ def test_mel_spectrogram_agrees_with_librosa(rate, n_fft, n_mels, low, high, pow
 
 def test_empty_filters_and_bad_edges_are_told():
     with pytest.warns(UserWarning, match="holds no bin: lower n_mels or raise n_fft"):
-        spectral.mel_filterbank(16_000, 256, 80)
+        spectral.mel_filterbank(16_000, 128, 80)
     for low, high in [(-1, 4_000), (4_000, 300), (0, 9_000), (8_000, None)]:
         with pytest.raises(ValueError, match="0 <= low < high <= sample_rate / 2"):
             spectral.mel_filterbank(16_000, 512, 20, low, high)
@@ -333,11 +335,14 @@ def test_mel_to_magnitude_fits_as_well_as_librosa():
 
 
 def test_mel_to_magnitude_reaches_the_least_squares():
-    bank = spectral.mel_filterbank(16_000, 128, 10).double()
-    mel = bank.new_tensor([9, 0, 3, 1, 0, 0, 7, 2, 2, 5])[:, None]  # no exact fit
+    bank = spectral.mel_filterbank(16_000, 64, 12).double()
+    mel = noise(12, 1) + 0.5
+    mel[1] = 0
     _, best = scipy.optimize.nnls(bank.numpy(), mel[:, 0].numpy())
-    result = spectral.mel_to_magnitude(mel, n_fft=128, steps=3_000)
-    assert torch.linalg.norm(bank @ result - mel) <= best * 1.01 + 1e-6
+    assert best > 0.04  # no spectrum fits exactly
+    result = spectral.mel_to_magnitude(mel, n_fft=64)
+    error = torch.linalg.norm(bank @ result - mel)
+    assert best * (1 - 1e-9) <= error <= best * 1.001
 
 
 def test_griffin_lim_converges():
@@ -472,9 +477,6 @@ SHOWN += " mel_spectrogram to_db log_mel mel_to_magnitude griffin_lim"
 
 @pytest.mark.parametrize("name", SHOWN.split())
 def test_what_the_book_shows_fits_into_a_cell(name):
-    import ast
-    import inspect
-
     source = textwrap.dedent(inspect.getsource(getattr(spectral, name)))
     docstring = ast.parse(source).body[0].body[0]
     lines = source.splitlines()
