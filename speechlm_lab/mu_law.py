@@ -54,7 +54,12 @@ def mu_law_compress(wave: Tensor, levels: int = 256) -> Tensor:
 
     The continuous mu-law curve behind ITU-T G.711 (which approximates it by
     straight pieces), with mu = levels - 1. Maps [-1, 1] onto [-1, 1].
+
+    Raises:
+        ValueError: samples that are integers.
     """
+    if not wave.is_floating_point():
+        raise ValueError("mu-law takes a float wave in [-1, 1]")
     mu = levels - 1
     return wave.sign() * torch.log1p(mu * wave.abs()) / math.log1p(mu)
 
@@ -69,8 +74,8 @@ def mu_law_encode(wave: Tensor, levels: int = 256) -> Tensor:
     """Round samples to mu-law codes: compress, then quantise uniformly.
 
     Near 0 the levels lie 2 ln(1 + mu) / mu^2 apart, mu = levels - 1, at full scale
-    about 2 ln(1 + mu) / mu: the error grows with the sample, and so stays hidden under
-    it.
+    about 2 ln(1 + mu) / mu: the error grows with the sample, and a quiet
+    one is kept finely.
 
     Args:
         wave: [..., T] floating point in [-1, 1]; beyond that it is clipped.
@@ -78,6 +83,9 @@ def mu_law_encode(wave: Tensor, levels: int = 256) -> Tensor:
 
     Returns:
         [..., T] int64 in 0 .. levels - 1.
+
+    Raises:
+        ValueError: fewer than 2 levels, or samples that are integers.
     """
     return quantize_uniform(mu_law_compress(wave, levels), levels)
 

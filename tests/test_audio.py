@@ -228,6 +228,8 @@ def test_resample_length_range_and_batch(length, rates, seed):
     batch = noise((3, length), seed, level=1.0)
     expected = math.floor(length * rates[1] / rates[0] + 0.5)
     if expected == 0:
+        with pytest.raises(AudioError, match="leave none"):
+            audio.resample(batch, *rates)
         return
     result = audio.resample(batch, *rates)
     assert result.shape == (3, expected) and result.dtype == torch.float32

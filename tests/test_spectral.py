@@ -123,6 +123,10 @@ def test_codes_refuse_nonsense():
         spectral.quantize_uniform(torch.zeros(3), 1)
     with pytest.raises(ValueError, match="2 levels and a float wave"):
         spectral.quantize_uniform(torch.zeros(3, dtype=torch.int16))
+    with pytest.raises(ValueError, match="float wave in"):
+        spectral.mu_law_encode(torch.zeros(3, dtype=torch.int16))
+    with pytest.raises(ValueError, match="2 levels and a float wave"):
+        spectral.mu_law_encode(torch.zeros(3), 1)
     for codes in ([256], [-1], [0.5]):
         with pytest.raises(ValueError, match="integers in 0 .. 255"):
             spectral.mu_law_decode(torch.tensor(codes))
