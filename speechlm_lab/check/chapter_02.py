@@ -1,0 +1,323 @@
+"""Checkers of chapter 02: source and filter, labels, mixing, pure items."""
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import scipy.signal
+import torch
+
+from speechlm_lab.check.core import Wrong, as_array, checker, equal, require
+from speechlm_lab.corpus.emotions import EMOTIONS
+from speechlm_lab.corpus.items import Span
+
+__all__ = ["draw_item", "frame_labels", "mix_at_snr", "pitch_of", "undo_formant"]
+
+SPEAKERS = 1_000
+
+
+@checker
+def mix_at_snr(learner: Callable) -> str:
+    """Checks mix(voice [T], background [T], snr_db) against the definition of SNR."""
+    rng = np.random.default_rng(0)
+    for snr_db, level in ((10.0, 0.02), (0.0, 0.3), (-6.0, 0.1)):
+        voice = 0.1 * rng.standard_normal(4_000)
+        background = level * rng.standard_normal(4_000)
+        ratio = np.mean(voice**2) / np.mean(background**2)  # of powers, as it is
+        gain = np.sqrt(ratio / 10 ** (snr_db / 10))
+        louder_voice = np.sqrt(10 ** (snr_db / 10) / ratio)
+        equal(
+            learner(_tensor(voice), _tensor(background), snr_db),
+            voice + gain * background,
+            f"mix(voice, background, {snr_db:g})",
+            {
+                "power for amplitude": (
+                    voice + gain**2 * background,
+                    "You scale the background by a ratio of powers. Power goes with "
+                    "the square of the amplitude: take the square root.",
+                ),
+                "sign": (
+                    voice + gain * 10 ** (snr_db / 10) * background,
+                    "A higher SNR makes your background louder. It should make it "
+                    "quieter: look at the sign of snr_db.",
+                ),
+                "level ignored": (
+                    voice + 10 ** (-snr_db / 20) * background,
+                    "You forget how loud voice and background are before mixing: "
+                    "their own powers belong into the gain.",
+                ),
+                "voice scaled": (
+                    louder_voice * voice + background,
+                    "The ratio is right, but you scaled the voice. Leave the voice "
+                    "as it is and scale the background.",
+                ),
+                "voice lost": (gain * background, "You return the background alone."),
+            },
+            tolerance=1e-3,
+        )
+    return "The background lies as many dB under the voice as asked."
+
+
+@checker
+def frame_labels(learner: Callable) -> str:
+    """Checks frame_labels(spans, frames, hop, sample_rate) -> list of F labels."""
+    # 250 / 16,000 is 1/64 s: every time below is exact in binary
+    hop, sample_rate, frames = 250, 16_000, 22
+    spans = [
+        Span("h", 2 / 64, 5 / 64),
+        Span("aɪ", 5 / 64, 11 / 64),
+        Span("ð", 12.5 / 64, 15.5 / 64),
+        Span("ɛ", 15.5 / 64, 19 / 64),
+    ]
+    got = learner(spans, frames, hop, sample_rate)
+    require(
+        isinstance(got, list | tuple) and all(isinstance(x, str) for x in got),
+        "Return a list of strings, one label a frame.",
+    )
+    require(
+        len(got) == frames, f"You return {len(got)} labels for {frames} frames.", None
+    )
+
+    def at(time: Callable[[int], float], inside: Callable) -> list[str]:
+        return [
+            next((s.label for s in spans if inside(s, time(f))), "")
+            for f in range(frames)
+        ]
+
+    def centre(f: int) -> float:
+        return f / 64
+
+    right = at(centre, lambda s, t: s.start <= t < s.end)
+    if list(got) == right:
+        return "Each frame has the label of its centre, and silence has none."
+    filled, last = [], ""
+    for label in right:
+        last = label or last
+        filled.append(last)
+    known = {
+        "gaps filled": (
+            filled,
+            "Frames between two phones carry the label before them. Where no span "
+            'lies, the label is "".',
+        ),
+        "end included": (
+            at(centre, lambda s, t: s.start <= t <= s.end),
+            "A frame on the boundary of two spans goes to the first one. A span "
+            "begins at its start and ends just before its end: start <= t < end.",
+        ),
+        "half a frame late": (
+            at(lambda f: (f + 0.5) / 64, lambda s, t: s.start <= t < s.end),
+            "You are half a hop late: frame f is centred on sample f * hop, not on "
+            "the middle between two frames.",
+        ),
+        "samples for seconds": (
+            at(lambda f: f * hop, lambda s, t: s.start <= t < s.end),
+            "No frame finds a label: spans are in seconds, f * hop in samples.",
+        ),
+    }
+    for name, (labels, message) in known.items():
+        if list(got) == labels:
+            raise Wrong(message, name)
+    f = next(f for f in range(frames) if got[f] != right[f])
+    raise Wrong(
+        f"Frame {f} is centred on {f / 64:.4f} s and you label it {got[f]!r}; "
+        f"{right[f]!r} is right."
+    )
+
+
+@checker
+def pitch_of(learner: Callable) -> str:
+    """Checks pitch_of(wave [T], sample_rate) in Hz on harmonic tones of known pitch."""
+    for pitch, sample_rate in ((100.0, 16_000), (211.0, 16_000), (133.0, 8_000)):
+        t = np.arange(int(0.25 * sample_rate)) / sample_rate
+        # harmonics as in a vowel: the first one is not the strongest
+        strengths = (0.4, 1.0, 0.7, 0.3, 0.2, 0.1)
+        wave = sum(
+            a * np.cos(2 * np.pi * k * pitch * t + k)
+            for k, a in enumerate(strengths, 1)
+        )
+        got = learner(_tensor(0.2 * wave), sample_rate)
+        got = as_array(got, "The pitch")
+        require(got.size == 1, "Return one number, the pitch in Hz.")
+        got = float(got.reshape(()))
+        period = sample_rate / pitch
+        mistakes = {
+            "lag for pitch": (
+                period,
+                "That is the period in samples. A period of n samples is a pitch of "
+                "sample_rate / n.",
+            ),
+            "period for pitch": (
+                1 / pitch,
+                "That is the period in seconds; the pitch is one over it.",
+            ),
+            "sample rate fixed": (
+                pitch * 16_000 / sample_rate,
+                "Right at 16 kHz only: use the sample_rate that you are given.",
+            ),
+            "an octave low": (
+                pitch / 2,
+                "An octave too low: the wave repeats after two periods as well. "
+                "Multiply by a window, or take the shortest of the high peaks.",
+            ),
+            "an octave high": (
+                pitch * 2,
+                "An octave too high: you found the strongest harmonic, or a small "
+                "peak before the great one.",
+            ),
+        }
+        for name, (value, message) in mistakes.items():
+            if abs(got - value) <= 0.02 * value and abs(value - pitch) > 0.02 * pitch:
+                raise Wrong(message, name)
+        require(
+            got < sample_rate / 20,
+            f"You find {got:.0f} Hz: a wave is always like itself at lags near 0. "
+            "Search lags from sample_rate / 400 to sample_rate / 60 only.",
+            "lags near zero",
+        )
+        require(
+            abs(got - pitch) <= 0.02 * pitch,
+            f"A tone of {pitch:.0f} Hz at {sample_rate} Hz comes out as {got:.1f} Hz.",
+        )
+    return "Three tones, three pitches, within 2 percent."
+
+
+@checker
+def undo_formant(learner: Callable) -> str:
+    """Checks undo_formant(wave [T], frequency, bandwidth, sample_rate) -> [T]."""
+    rng = np.random.default_rng(1)
+    for frequency, bandwidth, sample_rate in (
+        (700.0, 80.0, 16_000),
+        (1_200.0, 150.0, 8_000),
+    ):
+        # Klatt (1980): y[t] = A x[t] + B y[t-1] + C y[t-2]
+        decay = np.exp(-np.pi * bandwidth / sample_rate)
+        b = 2 * decay * np.cos(2 * np.pi * frequency / sample_rate)
+        c = -(decay**2)
+        a = 1 - b - c
+        wave = rng.uniform(-0.3, 0.3, 16)  # short: a wrong filter may blow up
+        zeros, poles = [1.0, -b, -c], [1.0]
+        equal(
+            learner(_tensor(wave), frequency, bandwidth, sample_rate),
+            scipy.signal.lfilter(zeros, a, wave),
+            f"undo_formant(wave, {frequency:g}, {bandwidth:g}, {sample_rate})",
+            {
+                "not divided by A": (
+                    scipy.signal.lfilter(zeros, poles, wave),
+                    "The shape is right and the level is not: solve the resonator's "
+                    "equation for x[t], and A ends up under everything.",
+                ),
+                "resonates again": (
+                    scipy.signal.lfilter([a], zeros, wave),
+                    "You add the formant a second time. To take it away, solve "
+                    "y[t] = A x[t] + B y[t-1] + C y[t-2] for x[t].",
+                ),
+                "uses its own output": (
+                    scipy.signal.lfilter([1.0], [a, b, c], wave),
+                    "You feed back your own output. x[t] needs the samples before "
+                    "it of the wave you were given, y[t-1] and y[t-2].",
+                ),
+                "signs": (
+                    scipy.signal.lfilter([1.0, b, c], a, wave),
+                    "B y[t-1] and C y[t-2] change sides of the equation, so they "
+                    "change their signs.",
+                ),
+            },
+            tolerance=1e-3,
+        )
+    return "Resonator, then your filter: the source is back, sample by sample."
+
+
+@checker
+def draw_item(learner: Callable) -> str:
+    """Checks the properties of draw_item(seed, index) -> (speaker, emotion)."""
+    pairs = [(seed, index) for seed in range(3) for index in range(200)]
+    before = _global_state()
+    drawn = [_draw(learner, *pair) for pair in pairs]
+    require(
+        _global_state() == before,
+        "You use a generator that the whole program shares. Its state depends on all "
+        "that was drawn before: make an own one, np.random.default_rng(...).",
+        "global generator",
+    )
+    again = [_draw(learner, *pair) for pair in reversed(pairs)][::-1]
+    require(
+        drawn == again,
+        "Item (seed, index) is another one when asked for a second time, or in "
+        "another order. It may depend on seed and index only.",
+        "not repeatable",
+    )
+    by_seed = {seed: drawn[200 * seed : 200 * seed + 200] for seed in range(3)}
+    require(
+        len(set(by_seed[0])) > 100,
+        "All items of a seed are alike: the index has to go into the generator.",
+        "index ignored",
+    )
+    require(
+        by_seed[0] != by_seed[1],
+        "Two seeds give the same data set: the seed has to go into the generator.",
+        "seed ignored",
+    )
+    for shift in (1, 2):
+        require(
+            by_seed[0][shift:] != by_seed[shift][:-shift],
+            f"Item {shift} of seed 0 is item 0 of seed {shift}: you add seed and "
+            "index, so data sets overlap. Give the generator both: [seed, index].",
+            "seed plus index",
+        )
+    swapped = [_draw(learner, index, seed) for seed, index in pairs[1:40]]
+    require(
+        swapped != drawn[1:40],
+        "Item (0, 5) is item (5, 0): seed and index must not be interchangeable. "
+        "Give the generator both, in order: [seed, index].",
+        "seed plus index",
+    )
+    counts = {emotion: 0 for emotion in EMOTIONS}
+    for _, emotion in drawn:
+        counts[emotion] += 1
+    rare = min(counts, key=counts.get)
+    require(
+        counts[rare] > 50,
+        f"Of 600 items {counts[rare]} are {rare}; about 100 should be. Draw emotions "
+        "evenly.",
+    )
+    speakers = [speaker for speaker, _ in drawn]
+    require(
+        len(set(speakers)) > 300 and np.mean(np.array(speakers) < SPEAKERS / 2) < 0.6,
+        f"Draw speakers evenly from 0 to {SPEAKERS - 1}.",
+    )
+    return "600 items, the same in any order, and no two data sets overlap."
+
+
+def _draw(learner: Callable, seed: int, index: int) -> tuple[int, str]:
+    """One drawn item, after a check of its form."""
+    drawn = learner(seed, index)
+    require(
+        isinstance(drawn, tuple | list) and len(drawn) == 2,
+        "Return two things: the speaker, a number, and the emotion, a word.",
+    )
+    speaker, emotion = drawn
+    require(
+        isinstance(speaker, int | np.integer) and 0 <= speaker < SPEAKERS,
+        f"The speaker is {speaker!r}; it should be a whole number from 0 to "
+        f"{SPEAKERS - 1}.",
+    )
+    require(
+        str(emotion) in EMOTIONS,
+        f"The emotion is {emotion!r}; it should be one of {', '.join(EMOTIONS)}.",
+    )
+    return int(speaker), str(emotion)
+
+
+def _global_state() -> tuple:
+    """What the shared generators of Python, numpy and torch will draw next."""
+    return (
+        hash(random.getstate()),
+        np.random.get_state()[1].tobytes(),
+        np.random.get_state()[2],
+        torch.get_rng_state().numpy().tobytes(),
+    )
+
+
+def _tensor(samples: np.ndarray) -> torch.Tensor:
+    return torch.tensor(samples, dtype=torch.float32)
