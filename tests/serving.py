@@ -21,6 +21,9 @@ class Server(ThreadingHTTPServer):
         self.statuses: list[int] = []  # give the next answers these statuses
         self.stall: threading.Event | None = None  # wait for it after half of a file
 
+    def handle_error(self, request, client_address):
+        """A client that has gone is no news."""
+
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_port}{path}"
 
@@ -57,6 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[: len(body) // 2])
             self.wfile.flush()
             server.stall.wait(60)
+            self.wfile.write(body[len(body) // 2 :])
             return
         cut = server.cuts.pop(0) if server.cuts else len(body)
         self.wfile.write(body[start : start + cut])

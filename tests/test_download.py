@@ -274,7 +274,12 @@ def other_process(server, data):
 
 def test_two_processes_at_once_download_once(server, data):
     server.files["/toy.zip"] = zipped(MEMBERS)
+    server.stall = threading.Event()
     both = [other_process(server, data) for _ in range(2)]
+    for process in both:
+        process.stdout.readline()  # it is about to ask
+    time.sleep(0.5)
+    server.stall.set()
     answers = [process.communicate(timeout=60) for process in both]
     assert [out.split() for out, _ in answers] == [["two"], ["two"]], answers
     assert len(server.requests) == 1
