@@ -101,8 +101,9 @@ def _doubles(verb: str) -> bool:
 
 def with_article(text: str) -> str:
     """a or an before the text: a house, an hour, a uniform."""
+    silent_h = text.startswith(("honest", "honor", "hour"))
     vowel = text[0].lower() in _VOWELS and not text.startswith(("uni", "use", "usu"))
-    return f"{'an' if vowel or text.startswith(('honest', 'honor', 'hour')) else 'a'} {text}"
+    return f"{'an' if vowel or silent_h else 'a'} {text}"
 
 
 def pseudoword(rng: np.random.Generator) -> str:

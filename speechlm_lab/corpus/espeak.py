@@ -45,6 +45,7 @@ _IPA = 0x2
 _EVENT_END_OF_LIST, _EVENT_WORD, _EVENT_PHONEME = 0, 1, 7
 _RATE, _VOLUME, _PITCH, _PITCH_RANGE = 1, 2, 3, 4
 _BUFFER_MS = 500
+_VOICE_ROOM = 2048  # bytes
 
 
 class EspeakError(RuntimeError):
@@ -84,6 +85,7 @@ class Speech:
 
 _lock = threading.RLock()
 _folder: Path | None = None
+_voice_start = 0  # bytes of the voice file that come before the voice's own lines
 
 
 def _forget_parent() -> None:
@@ -103,7 +105,7 @@ if hasattr(os, "register_at_fork"):
 
 def _data_folder() -> Path:
     """This process's own copy of the English data, made at the first use."""
-    global _folder
+    global _folder, _voice_start
     if _folder is None or not (_folder / "voices").is_dir():
         folder = Path(tempfile.mkdtemp(prefix="tinyvoices-"))
         # a child process runs Finalize at its end, the main process atexit
@@ -118,9 +120,23 @@ def _data_folder() -> Path:
         for name in _DATA_FILES:
             shutil.copyfile(source / name, folder / name)
         (folder / "voices").mkdir()
-        shutil.copyfile(source / _LANGUAGE_FILE, folder / "language")
+        # English, then room for the lines of the voice
+        language = (source / _LANGUAGE_FILE).read_bytes() + b"\n"
+        (folder / "voices" / "voice").write_bytes(language + b"\n" * _VOICE_ROOM)
+        _voice_start = len(language)
         _folder = folder
     return _folder
+
+
+def _write_voice(folder: Path, lines: str) -> None:
+    # same length each time: cutting a file short makes some file systems sync it,
+    # which takes longer than the synthesis
+    data = lines.encode("ascii").ljust(_VOICE_ROOM, b"\n")
+    if len(data) > _VOICE_ROOM:
+        raise EspeakError(f"the voice is longer than {_VOICE_ROOM} bytes")
+    with open(folder / "voices" / "voice", "r+b") as file:
+        file.seek(_voice_start)
+        file.write(data)
 
 
 class _Library:
@@ -135,9 +151,7 @@ class _Library:
         _lock.acquire()
         try:
             folder = _data_folder()
-            language = (folder / "language").read_bytes()
-            voice = language + b"\n" + self.voice_lines.encode("ascii")
-            (folder / "voices" / "voice").write_bytes(voice)
+            _write_voice(folder, self.voice_lines)
             self.lib = ctypes.CDLL(str(espeakng_loader.get_library_path()))
             self._declare()
             rate = self.lib.espeak_Initialize(

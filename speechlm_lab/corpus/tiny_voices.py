@@ -24,18 +24,22 @@ import torch
 from torch.utils.data import Dataset
 
 from . import espeak
+from .captions import describe
 from .emotions import EMOTIONS, Prosody, express, sample_prosody
 from .items import Item, Span
+from .scenes import SCENES, SNR_RANGE, active_level, make_scene
 from .sentences import sentence, test_sentences
-from .text import read_text
+from .sounds import make_sound
+from .text import TAGS, read_text
 from .voices import HELD_OUT, Voice, sample_voice, voice_lines
 
 SAMPLE_RATE = 16_000  # Hz
 SPLITS = ("train", "held-out", "test")
 LEVEL = -24.0  # dBFS, RMS of the voice in neutral speech
-_PEAK = 0.9  # no sample goes beyond
+PEAK = 0.9  # no sample goes beyond
+_HISS = (-50.0, -35.0)  # dB beside the voice, noise of the quiet room
 _WORDS_PER_MINUTE = 175
-_SPEAK, _DATASET = 1, 2  # streams of random numbers
+_VOICE, _SCENE, _DATASET = 1, 2, 3  # streams of random numbers
 
 
 def speak(
@@ -44,6 +48,7 @@ def speak(
     emotion: str = "neutral",
     seed: int = 0,
     scene: str | None = None,
+    snr: float | None = None,
 ) -> Item:
     """Speak any English text.
 
@@ -52,32 +57,37 @@ def speak(
     speaker: 0, 1, 2 ... or "held-out:0", "held-out:1" ...
     emotion: one of EMOTIONS.
     seed: another seed gives another way of saying the same.
-    scene: name of a sound behind the voice, None for a quiet room.
-    Returns an `Item` with `wave` float32 [T] at 16 kHz in [-0.9, 0.9].
+    scene: one of SCENES, a sound behind the voice; None: a quiet room.
+    snr: level of the voice over that of the scene in dB, drawn from 5 to 20 if not
+        given. The levels are those of `scenes.active_level`.
+    Returns an `Item` with `wave` float32 [T] at 16 kHz in [-0.9, 0.9]; its `text` is
+    what was asked for.
     Raises TextError, SpeakerError, EmotionError, SceneError, each a ValueError that
     says what is allowed.
     """
     parts = read_text(text)
-    rng = np.random.default_rng([_SPEAK, operator.index(seed)])
-    voice = sample_voice(speaker)
+    seed = operator.index(seed) & (2**64 - 1)
+    rng = np.random.default_rng([_VOICE, seed])
+    # streams of their own: with or without a scene, the voice is the same
+    scene_rng = np.random.default_rng([_SCENE, seed])
     prosody = sample_prosody(emotion, rng)
-    voice = express(voice, prosody)
-    pieces, words, phones, events = [], [], [], []
-    cursor = 0.0  # s
+    voice = express(sample_voice(speaker), prosody)
+    take = _Take()
     for i, (kind, said) in enumerate(parts):
         if kind == "speech":
             said = said.rstrip()
             if i + 1 < len(parts) and said[-1].isalnum():
                 said += ","  # the sentence goes on after the sound
-            wave, its_words, its_phones = _say(said, voice, prosody, rng)
-            words += _shift(its_words, cursor)
-            phones += _shift(its_phones, cursor)
+            take.add_speech(*_say(said, voice, prosody, rng))
         else:
-            raise NotImplementedError(kind)
-        pieces.append(wave)
-        cursor += len(wave) / espeak.NATIVE_RATE
-    wave = soxr.resample(np.concatenate(pieces), espeak.NATIVE_RATE, SAMPLE_RATE)
-    wave = _level(wave, LEVEL + prosody.gain)
+            take.add_sound(kind, make_sound(kind, voice, rng), rng)
+    wave = take.mix(rng) * 10 ** ((LEVEL + prosody.gain) / 20)
+    if scene is not None:
+        behind = make_scene(scene, len(wave), scene_rng)
+        drawn = scene_rng.uniform(*SNR_RANGE)
+        below = LEVEL + prosody.gain - (drawn if snr is None else snr)
+        wave = wave + 10 ** (below / 20) * behind
+    wave = wave * min(1, PEAK / np.abs(wave).max())
     pcm = np.rint(wave * 32768).astype(np.float32) / 32768
     return Item(
         wave=torch.from_numpy(pcm),
@@ -86,9 +96,10 @@ def speak(
         speaker=voice.speaker,
         emotion=emotion,
         scene=scene,
-        words=tuple(words),
-        phones=tuple(phones),
-        events=tuple(events),
+        caption=describe(voice, emotion, [kind for kind, _ in parts], scene, scene_rng),
+        words=tuple(take.words),
+        phones=tuple(take.phones),
+        events=tuple(take.events),
     )
 
 
@@ -123,11 +134,58 @@ def _shift(spans: Sequence[Span], seconds: float) -> tuple[Span, ...]:
     return tuple(Span(s.label, s.start + seconds, s.end + seconds) for s in spans)
 
 
-def _level(wave: np.ndarray, level: float) -> np.ndarray:
-    """Scale to `level` dBFS RMS, or less where a peak would be too high."""
-    rms = np.sqrt(np.mean(wave**2)) + 1e-9
-    gain = 10 ** (level / 20) / rms
-    return wave * min(gain, _PEAK / (np.abs(wave).max() + 1e-9))
+class _Take:
+    """A recording in the making: pieces one after the other, and their labels."""
+
+    def __init__(self) -> None:
+        self.pieces: list[np.ndarray] = []  # at NATIVE_RATE
+        self.spoken: list[bool] = []
+        self.words: list[Span] = []
+        self.phones: list[Span] = []
+        self.events: list[Span] = []
+        self.length = 0  # samples at NATIVE_RATE
+
+    @property
+    def seconds(self) -> float:
+        return self.length / espeak.NATIVE_RATE
+
+    def _append(self, wave: np.ndarray, spoken: bool) -> None:
+        self.pieces.append(wave)
+        self.spoken.append(spoken)
+        self.length += len(wave)
+
+    def add_speech(
+        self, wave: np.ndarray, words: tuple[Span, ...], phones: tuple[Span, ...]
+    ) -> None:
+        self.words += _shift(words, self.seconds)
+        self.phones += _shift(phones, self.seconds)
+        self._append(wave, spoken=True)
+
+    def add_sound(self, kind: str, wave: np.ndarray, rng: np.random.Generator) -> None:
+        before, after = (rng.uniform(0.04, 0.15, 2) * espeak.NATIVE_RATE).astype(int)
+        self._append(np.zeros(before), spoken=False)
+        begin = self.seconds
+        self._append(wave, spoken=False)
+        self.events.append(Span(kind, begin, self.seconds))
+        self._append(np.zeros(after), spoken=False)
+
+    def mix(self, rng: np.random.Generator) -> np.ndarray:
+        """One wave at SAMPLE_RATE, the voice at level 1, with quiet around it."""
+        both = zip(self.pieces, self.spoken, strict=True)
+        voice = [piece for piece, spoken in both if spoken]
+        level = 1.0
+        if voice:
+            level = active_level(np.concatenate(voice), espeak.NATIVE_RATE)
+        both = zip(self.pieces, self.spoken, strict=True)
+        wave = np.concatenate([p / level if spoken else p for p, spoken in both])
+        wave = soxr.resample(wave, espeak.NATIVE_RATE, SAMPLE_RATE)
+        before, after = (rng.uniform(0.05, 0.2, 2) * SAMPLE_RATE).astype(int)
+        for spans in (self.words, self.phones, self.events):
+            spans[:] = _shift(spans, before / SAMPLE_RATE)
+        wave = np.pad(wave, (before, after))
+        # the noise of a quiet room: no recording is digital silence
+        hiss = 10 ** (rng.uniform(*_HISS) / 20)
+        return wave + hiss * rng.standard_normal(len(wave))
 
 
 class TinyVoices(Dataset):
@@ -138,6 +196,8 @@ class TinyVoices(Dataset):
     seed: another seed gives another data set.
     size: number of items; there is no limit.
     emotions: the emotions to draw from.
+    sounds: probability that a sentence holds a non-verbal sound.
+    scenes: probability that there is a scene behind the voice.
     speakers: how many different speakers to draw from.
     `dataset[i]` for 0 <= i < size gives an `Item`; otherwise IndexError.
     """
@@ -148,34 +208,65 @@ class TinyVoices(Dataset):
         seed: int = 0,
         size: int = 10_000,
         emotions: Sequence[str] = EMOTIONS,
+        sounds: float = 0.1,
+        scenes: float = 0.1,
         speakers: int = 1_000,
     ):
         if split not in SPLITS:
             raise ValueError(f"no split {split!r}: choose from {', '.join(SPLITS)}")
+        unknown = set(emotions) - set(EMOTIONS)
+        if unknown or not emotions:
+            raise ValueError(
+                f"emotions {sorted(unknown)} do not exist: choose from {EMOTIONS}"
+                if unknown
+                else "no emotion to draw from"
+            )
+        if not (0 <= sounds <= 1 and 0 <= scenes <= 1):
+            raise ValueError("sounds and scenes are probabilities from 0 to 1")
+        if size < 0 or speakers < 1:
+            raise ValueError("size must be 0 or more, speakers 1 or more")
         self.split = split
-        self.seed = operator.index(seed)
+        self.seed = operator.index(seed) & (2**64 - 1)
         self.size = size
         self.emotions = tuple(emotions)
+        self.sounds = sounds
+        self.scenes = scenes
         self.speakers = speakers
 
     def __len__(self) -> int:
         return self.size
 
     def __getitem__(self, index: int) -> Item:
+        return speak(**self.request(index))
+
+    def request(self, index: int) -> dict:
+        """The arguments of `speak` that make item `index`; costs next to nothing."""
         index = operator.index(index)
         if not 0 <= index < self.size:
-            raise IndexError(f"item {index} of a data set of {self.size}")
+            raise IndexError(f"no item {index} in a data set of {self.size}")
         stream = SPLITS.index(self.split)
         rng = np.random.default_rng([_DATASET, stream, self.seed, index])
         number = int(rng.integers(self.speakers))
         emotion = self.emotions[rng.integers(len(self.emotions))]
+        wants_sound, wants_scene = rng.random(2) < (self.sounds, self.scenes)
+        scene = SCENES[rng.integers(len(SCENES))]
         if self.split == "test":
             text = test_sentences()[rng.integers(len(test_sentences()))]
         else:
             text = sentence(rng)
-        return speak(
-            text,
-            speaker=f"{HELD_OUT}{number}" if self.split == "held-out" else number,
-            emotion=emotion,
-            seed=int(rng.integers(2**63)),
-        )
+        return {
+            "text": _with_tag(text, rng) if wants_sound else text,
+            "speaker": f"{HELD_OUT}{number}" if self.split == "held-out" else number,
+            "emotion": emotion,
+            "seed": int(rng.integers(2**63)),
+            "scene": scene if wants_scene else None,
+        }
+
+
+def _with_tag(text: str, rng: np.random.Generator) -> str:
+    """Put one tag, at times two, between any two words, before or after them."""
+    words = text.split()
+    for _ in range(1 + (rng.random() < 0.2)):
+        tag = TAGS[rng.integers(len(TAGS))]
+        words.insert(int(rng.integers(len(words) + 1)), f"[{tag}]")
+    return " ".join(words)
