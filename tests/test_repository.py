@@ -18,8 +18,10 @@ PACKAGE = ROOT / "speechlm_lab"
 
 # Lower concepts first. A module may import its own layer and those before it.
 LAYERS = [
+    ["waveform"],
     ["audio"],
-    ["spectral", "mu_law"],
+    ["mu_law"],
+    ["spectral"],
     ["corpus"],
     ["quantize"],
     ["codec"],
@@ -29,7 +31,7 @@ LAYERS = [
     ["train"],
     ["recipes"],
     ["metrics"],
-    ["picture", "plot", "waveform", "player", "widgets"],
+    ["assets", "picture", "curves", "plot", "player", "widgets"],
     ["check"],
     ["environment"],
     ["building", "pins"],
