@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import matplotlib
+from matplotlib.ticker import LogLocator, NullLocator
 
 from speechlm_lab.picture import (
     DASHES,
@@ -49,8 +50,9 @@ def lines(
         )  # fmt: skip
     if logx:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("")
+        axes.xaxis.set_minor_locator(NullLocator())
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(color="0.9")
     if len(curves) > 1:
@@ -98,7 +100,9 @@ def bars(
         raise PlotError("there is no bar to draw: {name: value}")
     length = array(list(values.values()), 1, "a bar needs one number")
     said = "; ".join(f"{name} {value:.3g}" for name, value in values.items())
-    picture = Picture(0.8 + 0.3 * len(values), alt or f"{title or xlabel}: {said}.")
+    picture = Picture(
+        0.8 + 0.3 * len(values), alt or f"Bars, {title or xlabel}: {said}."
+    )
     (axes,) = picture.axes
     widths = [errors.get(name, 0) for name in values] if errors else None
     drawn = axes.barh(list(values), length, xerr=widths, color=PALETTE["sky"])

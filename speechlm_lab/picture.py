@@ -25,6 +25,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from speechlm_lab.assets import framed
+
 PALETTE = {
     "blue": "#0072B2",
     "vermillion": "#D55E00",
@@ -36,8 +38,8 @@ PALETTE = {
 }
 MARKERS = "osD^vPX"
 DASHES = ("-", "--", "-.", ":", (0, (6, 2, 1, 2, 1, 2)), (0, (8, 3)), (0, (3, 3)))
-WIDTH = 6.8  # inch, about 650 pixels on the page
-DPI = 160  # 1.7 pixels of the picture a pixel of the page: sharp, yet small
+WIDTH = 6.2  # inch, about 600 pixels on the page
+DPI = 176  # 1.8 pixels of the picture a pixel of the page: sharp, yet small
 STYLE = {
     "axes.grid": False,
     "axes.spines.right": False,
@@ -46,7 +48,7 @@ STYLE = {
     "axes.titlesize": 10,
     "figure.facecolor": "white",
     "font.family": "DejaVu Sans",  # comes with matplotlib and has the IPA
-    "font.size": 9.5,
+    "font.size": 10,
     "legend.frameon": False,
     "savefig.facecolor": "white",
     "svg.fonttype": "none",
@@ -75,30 +77,30 @@ class Picture(Figure):
         self.alt = " ".join(alt.split())
 
     def png(self) -> bytes:
-        """The picture as a PNG of at most 128 colours, a third of the full size."""
+        """The picture as a PNG of 256 colours, each within 2 of 255 of the true one."""
         with matplotlib.rc_context(STYLE):
             self.canvas.draw()
         pixels = Image.fromarray(np.asarray(self.canvas.buffer_rgba())).convert("RGB")
         out = io.BytesIO()
-        few = pixels.quantize(128, dither=Image.Dither.NONE)
+        few = pixels.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         few.save(out, "png", optimize=True, dpi=(self.dpi, self.dpi))
         return out.getvalue()
 
-    def html(self) -> str:
+    @property
+    def body(self) -> str:
         """``<img>`` with the picture inside it and `alt` as its alternative text."""
         return self._img(self.png())
 
     def _img(self, png: bytes) -> str:
         width = round(self.get_figwidth() * 96)  # CSS pixels: 96 an inch
         return (
-            f'<img class="speechlm-picture" alt="{html.escape(self.alt)}" '
-            f'style="width:{width}px;max-width:100%;height:auto;background:#fff;'
-            f'border-radius:6px" src="data:image/png;base64,'
+            f'<img class="slm-picture" alt="{html.escape(self.alt)}" '
+            f'style="width:{width}px" src="data:image/png;base64,'
             f'{base64.b64encode(png).decode()}">'
         )
 
     def _repr_html_(self) -> str:
-        return self.html()
+        return framed(self.body, "picture.css")
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, object]:
         # HTML is what pages and JupyterLab prefer; the bare PNG is for the rest
@@ -106,7 +108,7 @@ class Picture(Figure):
         # formatter from drawing the figure a second time.
         png = self.png()
         return {
-            "text/html": self._img(png),
+            "text/html": framed(self._img(png), "picture.css"),
             "image/png": base64.b64encode(png).decode(),
             "text/plain": f"<Picture: {self.alt}>",
         }

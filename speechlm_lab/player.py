@@ -12,32 +12,19 @@ beyond ±1 cannot be stored; it is clipped, and a note under the player says so.
 import base64
 import html
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
 import numpy as np
 import soundfile
 import torch
 from numpy.typing import ArrayLike
 
+from speechlm_lab.assets import framed, script
 from speechlm_lab.audio import SAMPLE_RATE, AudioError, check_rate
 
 GAIN = 1.0  # factor, the same for the whole book
 LARGEST = 2.0  # amplitude; beyond it the data are not a wave in [-1, 1] at all
-
-
-def asset(name: str) -> str:
-    """Text of a CSS or JavaScript file of the package."""
-    return (files("speechlm_lab") / "assets" / name).read_text(encoding="utf-8")
-
-
-def script(name: str) -> str:
-    """A script element that calls the function in asset `name` with the element
-    before it, so that no ids are needed and any number fit on a page."""
-    code = re.sub(r"^//.*\n", "", asset(name), flags=re.MULTILINE).strip()
-    return f"<script>({code})(document.currentScript.previousElementSibling)</script>"
 
 
 @dataclass(frozen=True)
@@ -48,11 +35,7 @@ class Player:
     label: str
 
     def _repr_html_(self) -> str:
-        return (
-            f"<style>{asset('player.css')}</style>"
-            '<div class="slm" data-lm-suppress-shortcuts="true">'
-            f"{self.body}</div>"
-        )
+        return framed(self.body, "player.css")
 
     def __repr__(self) -> str:
         return f"<Player: {self.label}>"

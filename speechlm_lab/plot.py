@@ -41,7 +41,7 @@ __all__ = [
 
 # dB of the darkest and the brightest colour, the same for every spectrogram of a
 # scale, so that pictures can be compared; the units are those of `spectral`
-LIMITS = {"mel": (-60.0, 10.0), "linear": (-30.0, 40.0)}
+LIMITS = {"mel": (-70.0, 10.0), "linear": (-40.0, 40.0)}
 
 
 def _spans_in_words(spans: Iterable[Span]) -> str:

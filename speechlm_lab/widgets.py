@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from speechlm_lab.player import Player, asset, script
+from speechlm_lab.assets import framed, script
 
 
 class WidgetError(ValueError):
@@ -26,11 +26,7 @@ class Widget:
     name: str
 
     def _repr_html_(self) -> str:
-        return (
-            f"<style>{asset('player.css')}{asset('widgets.css')}</style>"
-            '<div class="slm" data-lm-suppress-shortcuts="true">'
-            f"{self.body}</div>"
-        )
+        return framed(self.body, "picture.css", "player.css", "widgets.css")
 
     def __repr__(self) -> str:
         return f"<Widget: {self.name}>"
@@ -38,7 +34,7 @@ class Widget:
 
 def _html(content: object) -> str:
     """HTML of anything a notebook would show; the rest as preformatted text."""
-    if isinstance(content, Player | Widget):
+    if hasattr(content, "body"):  # a picture, a player, a widget
         return content.body
     if hasattr(content, "_repr_html_"):
         return content._repr_html_()
@@ -81,8 +77,14 @@ def explorer(frames: Mapping[str, object], control: str, start: int = 0) -> Widg
 
 
 def _prose(text: str) -> str:
-    """Escaped text, with `code` between backticks; $formulas$ are left to the page."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
+    """Escaped text, with `code` between backticks and $formulas$ for MathJax."""
+
+    def mark(match: re.Match) -> str:
+        code, formula = match.groups()
+        return f"<code>{code}</code>" if code else rf"\({formula}\)"
+
+    text = html.escape(text, quote=False)
+    return re.sub(r"`([^`]+)`|\$(\S|\S[^$]*\S)\$", mark, text)
 
 
 def quiz(question: str, choices: Sequence[str], answer: int, why: str) -> Widget:
