@@ -19,16 +19,22 @@ class SceneError(ValueError):
 
 
 def make_scene(name: str, length: int, rng: np.random.Generator) -> np.ndarray:
-    """`length` samples of a scene at 16 kHz, scaled so that its `active_level` is 1.
+    """`length` samples of a scene at 16 kHz, scaled so that its `active_level` is near 1.
 
     Raises SceneError, which lists the scenes, for an unknown name.
     """
     if name not in _SCENES:
         raise SceneError(f"no scene {name!r}: choose from {', '.join(SCENES)}")
-    # make a little more and start anywhere in it, so that not all begin alike
-    lead = int(rng.integers(RATE))
-    wave = _SCENES[name][0](length + lead, rng)[lead:]
-    wave = wave / (active_level(wave, RATE) + 1e-9)
+    # make more of it and start anywhere, so that not all begin alike
+    spare = 2 * RATE
+    whole = _SCENES[name][0](length + spare, rng)
+    whole = whole / (active_level(whole, RATE) + 1e-9)
+    begin = int(rng.integers(spare))
+    wave = whole[begin : begin + length]
+    if active_level(wave, RATE) < 0.5:  # between two bell strokes: go to the loudest
+        loudest = int(np.abs(whole).argmax())
+        begin = min(max(loudest - int(length * rng.random()), 0), spare)
+        wave = whole[begin : begin + length]
     return _LOUDEST * np.tanh(wave / _LOUDEST)  # tames single clicks
 
 

@@ -1,9 +1,9 @@
 """Sounds that a person makes without words: laugh, sigh, cough, breath, hesitation.
 
 All but the last are made here with the same two parts that make speech, a source and
-a filter. The source is a train of glottal pulses, breath noise, or a mixture of both; the
-filter is a chain of resonators, one for each formant, scaled to the speaker's vocal
-tract. A hesitation is the synthesiser saying "uh" or "um" in the speaker's own voice.
+a filter. The source is a train of glottal pulses, breath noise, or a mixture of both;
+the filter is a chain of resonators, one for each formant, scaled to the speaker's
+vocal tract. A hesitation is the synthesiser saying "uh" or "um" in the speaker's own voice.
 """
 
 import numpy as np
@@ -13,10 +13,10 @@ from .espeak import NATIVE_RATE, synthesize
 from .voices import Voice, voice_lines
 
 # Formants in Hz of an average adult; a voice scales them
-_AH = (730, 1200, 2500, 3600)
-_EH = (560, 1700, 2450, 3600)
-_OH = (500, 1000, 2400, 3500)
-_SCHWA = (540, 1450, 2500, 3600)
+_AH = (730, 1200, 2500, 3600, 4700)
+_EH = (560, 1700, 2450, 3600, 4700)
+_OH = (500, 1000, 2400, 3500, 4600)
+_SCHWA = (540, 1450, 2500, 3600, 4700)
 # Level in dB beside the voice: mean and deviation
 _LEVELS = {
     "laugh": (-1.0, 1.5),
@@ -69,7 +69,8 @@ def resonate(
         b1 = 2 * radius * np.cos(2 * np.pi * frequency / NATIVE_RATE)
         b2 = -(radius**2)
         source = lfilter([1 - b1 - b2], [1, -b1, -b2], source)
-    return source
+    # the formants above these would lift the high frequencies a little
+    return lfilter([1, -0.7], [1], source)
 
 
 def _scaled(formants: tuple[float, ...], voice: Voice, factor: float = 1.0):
@@ -164,13 +165,15 @@ def _cough(voice: Voice, rng: np.random.Generator) -> np.ndarray:
         length = _seconds(rng.uniform(0.22, 0.34))
         t = np.arange(length) / NATIVE_RATE
         noise = _noise(length, rng)
-        blast = np.exp(-t / 0.018) + 0.35 * np.exp(-t / rng.uniform(0.05, 0.09))
+        blast = 2 * np.exp(-t / 0.02) + 0.6 * np.exp(-t / rng.uniform(0.05, 0.09))
         source = noise * blast * (1 - np.exp(-t / 0.002))
         if voice.voicing >= _WHISPER:
             pitch = voice.pitch * rng.uniform(0.9, 1.4) * (1 + 0.2 * noise / 3)
             tail = np.exp(-(((t - 0.12) / 0.05) ** 2))
-            source += 0.5 * tail * glottal_pulses(np.abs(pitch), rng)
-        burst = resonate(source, _scaled((650, 1400, 2600, 3800), voice), width=2.5)
+            source += 0.15 * tail * glottal_pulses(np.abs(pitch), rng)
+        burst = resonate(
+            source, _scaled((750, 1500, 2700, 3800, 4800), voice), width=2.5
+        )
         burst *= np.minimum(1, 20 * (1 - t / t[-1])) * rng.uniform(0.7, 1.0)
         if i:
             coughs.append(np.zeros(_seconds(rng.uniform(0.05, 0.15))))
@@ -183,7 +186,7 @@ def _hesitation(voice: Voice, rng: np.random.Generator) -> np.ndarray:
     spoken = ("[[V:]]", "[[V:m]]", "[[@:m]]", "[[3:]]")[rng.integers(4)]
     rate = int(rng.integers(80, 150))
     seed = int(rng.integers(2**31))
-    speech = synthesize(spoken, voice_lines(voice), rate, seed, phoneme_input=True)
+    speech = synthesize(spoken, voice_lines(voice), rate, seed=seed, phoneme_input=True)
     begin, end = speech.phones[0].start, speech.phones[-1].end
     return speech.wave[int(begin * NATIVE_RATE) : int(end * NATIVE_RATE)]
 

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 import soxr
 import torch
+from scipy.signal import butter, sosfilt
 from torch.utils.data import Dataset
 
 from . import espeak
@@ -37,6 +38,7 @@ SAMPLE_RATE = 16_000  # Hz
 SPLITS = ("train", "held-out", "test")
 LEVEL = -24.0  # dBFS, RMS of the voice in neutral speech
 PEAK = 0.9  # no sample goes beyond
+_NO_RUMBLE = butter(2, 40, "highpass", fs=SAMPLE_RATE, output="sos")
 _HISS = (-50.0, -35.0)  # dB beside the voice, noise of the quiet room
 _WORDS_PER_MINUTE = 175
 _VOICE, _SCENE, _DATASET = 1, 2, 3  # streams of random numbers
@@ -131,7 +133,8 @@ def _say(
 
 
 def _shift(spans: Sequence[Span], seconds: float) -> tuple[Span, ...]:
-    return tuple(Span(s.label, s.start + seconds, s.end + seconds) for s in spans)
+    by = float(seconds)
+    return tuple(Span(s.label, s.start + by, s.end + by) for s in spans)
 
 
 class _Take:
@@ -179,6 +182,7 @@ class _Take:
         both = zip(self.pieces, self.spoken, strict=True)
         wave = np.concatenate([p / level if spoken else p for p, spoken in both])
         wave = soxr.resample(wave, espeak.NATIVE_RATE, SAMPLE_RATE)
+        wave = sosfilt(_NO_RUMBLE, wave)
         before, after = (rng.uniform(0.05, 0.2, 2) * SAMPLE_RATE).astype(int)
         for spans in (self.words, self.phones, self.events):
             spans[:] = _shift(spans, before / SAMPLE_RATE)
