@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from serving import serve, tarred, zipped
 
-from speechlm_lab.corpus import barista, download, fsdd, hub
+from speechlm_lab.corpus import barista, fsdd, hub, transfer
 from speechlm_lab.corpus.barista import Barista
 from speechlm_lab.corpus.download import Archive, DownloadError, data_dir, fingerprint
 from speechlm_lab.corpus.fsdd import DIGITS, FSDD
@@ -23,7 +23,7 @@ ON_DISK = data_dir()  # before the tests name another folder
 def data(tmp_path, monkeypatch):
     monkeypatch.setenv("SPEECHLM_LAB_DATA", str(tmp_path))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(download, "PAUSE", 0.01)
+    monkeypatch.setattr(transfer, "PAUSE", 0.01)
     return tmp_path
 
 

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from serving import serve, tarred, zipped
 
-from speechlm_lab.corpus import download
+from speechlm_lab.corpus import transfer
 from speechlm_lab.corpus.archives import UnsafeArchive, extract
 from speechlm_lab.corpus.download import (
     Archive,
     Damaged,
     DownloadError,
     data_dir,
-    fetch,
     fingerprint,
     obtain,
 )
+from speechlm_lab.corpus.transfer import fetch, progress_of
 
 BODY = bytes(range(256)) * 4000  # 1 MB
 SHA256 = "sha256:" + hashlib.sha256(BODY).hexdigest()
@@ -31,7 +31,7 @@ SHA256 = "sha256:" + hashlib.sha256(BODY).hexdigest()
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(download, "PAUSE", 0.01)
+    monkeypatch.setattr(transfer, "PAUSE", 0.01)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     running = serve()
     running.files["/body.bin"] = BODY
@@ -99,7 +99,7 @@ def test_without_ranges_a_broken_download_starts_over(server, tmp_path):
 
 def test_a_part_of_an_older_version_is_not_continued(server, tmp_path):
     server.files["/body.bin"] = b"old" * 100_000
-    server.cuts = [1000] * download.ATTEMPTS
+    server.cuts = [1000] * transfer.ATTEMPTS
     with pytest.raises(DownloadError):
         fetch(server.url("/body.bin"), tmp_path / "body.bin")
     assert visible(tmp_path) == ["body.bin.part", "body.bin.part.tag"]
@@ -121,6 +121,19 @@ def test_a_wrong_checksum_is_an_error_and_leaves_nothing(server, tmp_path):
         fetch(server.url("/body.bin"), tmp_path / "body.bin", "sha256:" + "0" * 64)
     assert visible(tmp_path) == []
     assert len(server.requests) == 2
+
+
+def test_progress_outside_a_terminal_is_lines_on_standard_output(capsys):
+    with progress_of("body.bin", 100_000_000, 15_000_000) as report:
+        for _ in range(17):
+            report(5_000_000)
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0] == "Downloading body.bin (100 MB)"
+    assert [line[-5:] for line in lines[1:]] == [
+        f"{p:3d} %" for p in range(20, 101, 10)
+    ]
+    assert err == ""
 
 
 def test_md5_is_understood(server, tmp_path):
@@ -158,8 +171,10 @@ def test_offline_says_in_one_line_what_to_do(data, monkeypatch):
 
 def test_a_data_set_is_downloaded_once(server, data):
     server.files["/toy.zip"] = zipped(MEMBERS)
+    verified = []
     for _ in range(2):
-        folder = obtain("toy", toy(server), there)
+        folder = obtain("toy", toy(server), there, verified.append)
+    assert len(verified) == 1
     assert folder == data / "toy"
     assert (folder / "A" / "2.txt").read_text() == "two"
     assert not (folder / "b.txt").exists()  # not asked for
@@ -281,7 +296,7 @@ def test_two_processes_at_once_download_once(server, data):
     time.sleep(0.5)
     server.stall.set()
     answers = [process.communicate(timeout=60) for process in both]
-    assert [out.split() for out, _ in answers] == [["two"], ["two"]], answers
+    assert [out.split()[-1] for out, _ in answers] == ["two", "two"], answers
     assert len(server.requests) == 1
     assert visible(data) == [".complete.json", "1.txt", "2.txt"]
 

@@ -18,10 +18,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
-
-from .download import Archive, Damaged, fetch, fingerprint, locked, obtain
+from .download import Archive, Damaged, fingerprint, locked, obtain
 from .recordings import Recordings, before_last_tenth, check_split
+from .transfer import fetch, progress_of
 
 LJSPEECH = Archive(
     url="https://data.keithito.com/data/speech/LJSpeech-1.1.tar.bz2",
@@ -213,16 +212,17 @@ def _crema_d_verify(folder: Path) -> None:
 
 
 def _fetch_crema_d(files: Sequence[Path], pointers: Path) -> None:
-    def one(file: Path) -> None:
+    def one(file: Path) -> int:
         pointer = (pointers / file.name).read_text()
         sha256 = pointer.partition("oid sha256:")[2].split()[0]
         url = f"{CREMA_D_URL}/raw/{CREMA_D_COMMIT}/AudioWAV/{file.name}"
-        fetch(url, file, f"sha256:{sha256}", progress=False)
+        return fetch(url, file, f"sha256:{sha256}", progress=False).stat().st_size
 
     pool = ThreadPoolExecutor(8)
     try:
-        for _ in tqdm(pool.map(one, files), "crema_d", len(files), unit="file"):
-            pass
+        with progress_of(f"crema_d, {len(files)} files", total=None) as report:
+            for size in pool.map(one, files):
+                report(size)
     finally:
         pool.shutdown(cancel_futures=True)
 
