@@ -19,7 +19,8 @@ def framed(body: str, *styles: str) -> str:
     css = "".join(asset(name) for name in ("frame.css", *styles))
     return (
         f"<style>{css}</style>"
-        f'<div class="slm" data-lm-suppress-shortcuts="true">{body}</div>'
+        '<div class="slm" data-lm-suppress-shortcuts="true" '
+        f'onkeydown="event.stopPropagation()">{body}</div>'
     )
 
 
