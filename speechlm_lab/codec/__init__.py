@@ -1,0 +1,23 @@
+"""Neural audio codecs: waves to codes and back."""
+
+from pathlib import Path
+
+from speechlm_lab.codec.losses import SpectralLoss
+from speechlm_lab.codec.model import Codec, CodecConfig, Coded
+
+SHIPPED = Path(__file__).parents[1] / "checkpoints" / "codec"
+
+__all__ = ["SHIPPED", "Codec", "CodecConfig", "Coded", "SpectralLoss", "load_shipped"]
+
+
+def load_shipped() -> Codec:
+    """The codec whose checkpoint comes with the package, ready to use.
+
+    Raises FileNotFoundError when it is not there.
+    """
+    if not (SHIPPED / "model.safetensors").exists():
+        raise FileNotFoundError(
+            "this package has no codec checkpoint: train one with "
+            "`python -m speechlm_lab train codec`, then use Codec.from_pretrained"
+        )
+    return Codec.from_pretrained(SHIPPED).eval()

@@ -1,0 +1,82 @@
+"""Named trainings, each resumable and reproducible.
+
+    python -m speechlm_lab train codec
+    python -m speechlm_lab train lm --codec runs/codec
+
+A training leaves `model.safetensors`, `config.json`, a card `README.md` and `log.csv`
+in its folder. Stopped at any moment, by Ctrl-C or harder, the same command goes on
+and ends in the same weights.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from speechlm_lab.recipes.codec import CodecRecipe
+from speechlm_lab.recipes.lm import LMRecipe
+from speechlm_lab.train import TrainError, Training
+
+RECIPES = {"codec": CodecRecipe, "lm": LMRecipe}
+
+__all__ = ["RECIPES", "CodecRecipe", "LMRecipe", "main", "run"]
+
+
+def run(
+    name: str,
+    out: str | Path | None = None,
+    steps: int | None = None,
+    resume: bool = True,
+    threads: int | None = None,
+    minutes: float | None = None,
+    codec: str | None = None,
+) -> Training:
+    """Run the recipe `name` ("codec" or "lm") in the folder `out` (runs/<name>).
+
+    `steps`, `threads` and `minutes` (of training audio) replace those of the recipe;
+    `codec` is the folder of the codec that "lm" learns from. Without `resume` a
+    training in `out` is begun anew. Raises TrainError with the remedy.
+    """
+    if name not in RECIPES:
+        raise TrainError(f"no recipe {name!r}: choose from {', '.join(RECIPES)}")
+    recipe = RECIPES[name]()
+    changes = {"steps": steps, "threads": threads}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    recipe = replace(recipe, train=replace(recipe.train, **changes))
+    if minutes is not None:
+        recipe = replace(recipe, pool=replace(recipe.pool, minutes=minutes))
+    if codec is not None:
+        if name != "lm":
+            raise TrainError("only the recipe lm takes a codec")
+        recipe = replace(recipe, codec=str(codec))
+    return recipe.run(Path(out or Path("runs") / name), resume)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line of `run`; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="speechlm-lab train",
+        description="Train a model by its recipe; the same command resumes it.",
+    )
+    parser.add_argument("name", choices=list(RECIPES))
+    parser.add_argument("--out", type=Path, help="folder (default: runs/<name>)")
+    parser.add_argument("--steps", type=int, help="optimizer steps in all")
+    parser.add_argument("--minutes", type=float, help="minutes of training audio")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: 2)")
+    parser.add_argument("--codec", help="lm: folder of the codec (default: shipped)")
+    parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="begin anew instead of resuming what is in the folder",
+    )
+    options = vars(parser.parse_args(argv))
+    resume = not options.pop("restart")
+    try:
+        training = run(**options, resume=resume)
+    except TrainError as error:
+        print(f"speechlm-lab train: {error}", file=sys.stderr)
+        return 1
+    if not training.finished:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
