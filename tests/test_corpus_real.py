@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from serving import serve, tarred, zipped
+from torch.utils.data import DataLoader
 
 from speechlm_lab.corpus import barista, fsdd, hub, transfer
 from speechlm_lab.corpus.barista import Barista
@@ -15,6 +17,7 @@ from speechlm_lab.corpus.download import Archive, DownloadError, data_dir, finge
 from speechlm_lab.corpus.fsdd import DIGITS, FSDD
 from speechlm_lab.corpus.hub import ESC50, CremaD, LibriTTSR, LJSpeech
 from speechlm_lab.corpus.items import Item
+from speechlm_lab.corpus.recordings import Recordings, before_last_tenth
 
 ON_DISK = data_dir()  # before the tests name another folder
 
@@ -349,3 +352,19 @@ def test_every_source_is_pinned(archive):
     assert archive.suffix in (".zip", ".tar.gz", ".tar.bz2")
     for moving in ("master", "main", "latest"):
         assert moving not in archive.url
+
+
+@pytest.mark.parametrize("count", [1, 9, 10, 395])
+def test_the_last_tenth_is_a_tenth_rounded_down(count):
+    assert count - before_last_tenth(range(count)) == count // 10
+
+
+def test_worker_processes_read_the_same_items(data):
+    files = [data / f"{hertz}.wav" for hertz in (200, 300, 400)]
+    for file in files:
+        file.write_bytes(sound(16_000, hertz=int(file.stem)))
+    dataset = Recordings(files, [{"text": file.stem} for file in files])
+    loaded = list(DataLoader(dataset, batch_size=None, num_workers=2))
+    assert [item.text for item in loaded] == ["200", "300", "400"]
+    for item, other in zip(loaded, dataset, strict=True):
+        assert torch.equal(item.wave, other.wave)
