@@ -24,7 +24,7 @@ def test_synth_writes_a_file(tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments, word",
     [
-        (["synth", ""], "text"),
+        (["synth", ""], "letter"),
         (["synth", "hello", "--speaker", "nobody"], "held-out"),
         (["synth", "hello", "--emotion", "bored"], "happy"),
         (["synth", "hello [sneeze]"], "laugh"),
