@@ -152,9 +152,13 @@ class Encoder(nn.Module):
         self.out = nn.Linear(config.width, config.latent)
 
     def features(self, wave: Tensor) -> Tensor:
-        """What the encoder sees: log-mel, `[B, T/fine_hop, bands]`, around 0."""
+        """What the encoder sees: log-mel, `[B, T/fine_hop, bands]`.
+
+        Shifted and scaled so that speech has mean 0 and standard deviation 1, nearly.
+        With a large constant in it, the latents would carry little else.
+        """
         mel = self.mel @ self.spectra(wave).abs()
-        return (mel.clamp(min=1e-4).log10() + 1).transpose(1, 2)
+        return 1.6 * (mel.clamp(min=1e-4).log10() + 3.2).transpose(1, 2)
 
     def forward(self, wave: Tensor) -> Tensor:
         x = nnf.gelu(self.read(self.features(wave)))  # [B, F * fold, fine_width]

@@ -137,7 +137,7 @@ def sample_codes(
     streams: list[Tensor], batch: int, frames: int, generator: torch.Generator
 ) -> Tensor:
     """Stretches `[B, K, frames]`, int64, each from a random place of one stream."""
-    room = torch.tensor([max(0, s.shape[1] - frames) for s in streams])
+    room = torch.tensor([max(0, s.shape[1] - frames + 1) for s in streams])
     if not room.any():
         raise TrainError(
             f"no speaker says {frames} frames: speak more minutes or use fewer speakers"
