@@ -19,12 +19,12 @@ from .voices import Voice
 # smile as log factor on the formants.
 _TABLE = {
     #             pitch        range         rate          gain       tilt
-    "neutral": ((0.0, 1.2), (0.00, 0.20), (0.00, 0.08), (0.0, 1.5), (0.0, 2.0)),
-    "happy": ((3.0, 1.6), (0.35, 0.25), (0.08, 0.08), (1.5, 1.5), (2.0, 2.0)),
-    "sad": ((-1.5, 1.4), (-0.50, 0.25), (-0.18, 0.09), (-2.5, 1.5), (-4.0, 2.0)),
-    "angry": ((1.5, 1.8), (0.15, 0.25), (0.10, 0.09), (3.0, 1.5), (4.0, 2.0)),
-    "surprised": ((4.0, 2.0), (0.60, 0.30), (-0.02, 0.09), (1.0, 1.5), (1.0, 2.0)),
-    "whispered": ((0.0, 1.2), (-0.10, 0.25), (-0.08, 0.09), (-5.0, 1.8), (0.0, 2.0)),
+    "neutral": ((0.0, 1.2), (0.00, 0.20), (0.00, 0.08), (0.0, 2.0), (0.0, 2.0)),
+    "happy": ((3.0, 1.6), (0.35, 0.25), (0.08, 0.08), (1.0, 2.0), (2.0, 2.0)),
+    "sad": ((-1.5, 1.4), (-0.50, 0.25), (-0.18, 0.09), (-1.8, 2.0), (-3.5, 2.0)),
+    "angry": ((1.5, 1.8), (0.15, 0.25), (0.10, 0.09), (2.2, 2.0), (3.5, 2.0)),
+    "surprised": ((4.0, 2.0), (0.60, 0.30), (-0.02, 0.09), (0.8, 2.0), (1.0, 2.0)),
+    "whispered": ((0.0, 1.2), (-0.10, 0.25), (-0.08, 0.09), (-4.0, 2.2), (0.0, 2.0)),
 }
 EMOTIONS = tuple(_TABLE)
 
@@ -59,13 +59,13 @@ def sample_prosody(emotion: str, rng: np.random.Generator) -> Prosody:
     if emotion not in _TABLE:
         raise EmotionError(f"no emotion {emotion!r}: choose from {', '.join(EMOTIONS)}")
     pitch, span, rate, gain, tilt = (rng.normal(*row) for row in _TABLE[emotion])
-    draw = rng.uniform(0, 1, 7)  # always the same number, whatever the emotion
+    draw = rng.uniform(0, 1, 3)  # always the same number, whatever the emotion
     breath, rough, smile, voicing, tension, rising = 0.0, 0, 1.0, 1.0, 1.0, False
     if emotion == "happy":
         smile = 1 + 0.05 * draw[0]
         rising = draw[1] < 0.2
     elif emotion == "sad":
-        breath = 5 * draw[0]
+        breath = 8 * draw[0]
         smile = 1 - 0.03 * draw[1]
         tension = 1 - 0.3 * draw[2]
     elif emotion == "angry":
@@ -76,7 +76,8 @@ def sample_prosody(emotion: str, rng: np.random.Generator) -> Prosody:
         rising = draw[1] < 0.6
     elif emotion == "whispered":
         breath = 35 + 40 * draw[0]
-        voicing = 0.0 if draw[1] < 0.7 else 0.12 * draw[2]
+        # some people murmur where others whisper
+        voicing = 0.0 if draw[1] < 0.6 else 0.1 + 0.4 * draw[2]
     return Prosody(
         emotion=emotion,
         pitch=pitch,

@@ -19,7 +19,7 @@ class SceneError(ValueError):
 
 
 def make_scene(name: str, length: int, rng: np.random.Generator) -> np.ndarray:
-    """`length` samples of a scene at 16 kHz, scaled so that its `active_level` is near 1.
+    """`length` samples of a scene at 16 kHz, of an `active_level` near 1.
 
     Raises SceneError, which lists the scenes, for an unknown name.
     """

@@ -10,11 +10,14 @@ among them: the generator draws again when it hits one.
 """
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
 
 from .english import WORDS, past, plural, progressive, third_person, words
+from .espeak import synthesize
 from .grammar import FIXED, Grammar, LooseText
 
 
@@ -46,6 +49,14 @@ def sentence(rng: np.random.Generator) -> str:
         text = text[0].upper() + text[1:]
         if plain(text) not in _held_out():
             return text
+
+
+def phone_counts(texts: Iterable[str]) -> Counter[str]:
+    """How often each phone (IPA) is spoken in the texts, for coverage and balance."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(phone.label for phone in synthesize(text, "").phones)
+    return counts
 
 
 def vocabulary() -> frozenset[str]:

@@ -3,7 +3,8 @@
 All but the last are made here with the same two parts that make speech, a source and
 a filter. The source is a train of glottal pulses, breath noise, or a mixture of both;
 the filter is a chain of resonators, one for each formant, scaled to the speaker's
-vocal tract. A hesitation is the synthesiser saying "uh" or "um" in the speaker's own voice.
+vocal tract. A hesitation is the synthesiser saying "uh" or "um" in the speaker's own
+voice.
 """
 
 import numpy as np
