@@ -5,23 +5,24 @@ function (root) {
   const control = root.querySelector(".slm-control");
   const slider = control.querySelector("input");
   const name = control.querySelector("output");
-  const sound = (panel) => panel.querySelector("audio");
+  const sounds = (panel) => [...panel.querySelectorAll("audio")];
   let shown = null;
   const show = () => {
     const next = panels[+slider.value];
-    const from = shown && sound(shown);
-    const to = sound(next);
+    if (shown === next) return;
     panels.forEach((panel) => (panel.hidden = panel !== next));
     name.textContent = next.dataset.label;
     slider.setAttribute("aria-valuetext", next.dataset.label);
-    if (shown && shown !== next) {
-      shown.querySelectorAll("audio").forEach((other) => {
-        if (!other.paused && other === from && to) {
-          to.currentTime = from.currentTime;
-          to.play();
-        }
-        other.pause();
-      });
+    const before = shown ? sounds(shown) : [];
+    const playing = before.findIndex((sound) => !sound.paused);
+    if (playing >= 0) {
+      const from = before[playing];
+      const to = sounds(next)[playing];
+      from.pause();
+      if (to && from.currentTime < to.duration) {
+        to.currentTime = from.currentTime;
+        to.play();
+      }
     }
     shown = next;
   };
