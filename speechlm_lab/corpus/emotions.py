@@ -75,9 +75,10 @@ def sample_prosody(emotion: str, rng: np.random.Generator) -> Prosody:
         breath = 3 * draw[0]
         rising = draw[1] < 0.6
     elif emotion == "whispered":
-        breath = 35 + 40 * draw[0]
-        # some people murmur where others whisper
-        voicing = 0.0 if draw[1] < 0.6 else 0.1 + 0.4 * draw[2]
+        if draw[1] < 0.6:
+            breath, voicing = 35 + 40 * draw[0], 0.0
+        else:  # some people murmur where others whisper
+            breath, voicing = 10 + 20 * draw[0], 0.2 + 0.4 * draw[2]
     return Prosody(
         emotion=emotion,
         pitch=pitch,

@@ -168,8 +168,8 @@ def _crickets(length: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _fire(length: int, rng: np.random.Generator) -> np.ndarray:
-    cracks = rng.standard_normal(length) * (rng.random(length) < 1.5e-3)
-    cracks = _band(cracks * rng.exponential(1, length), 1200, 7000)
+    cracks = rng.uniform(-1, 1, length) * (rng.random(length) < 1.5e-3)
+    cracks = _band(cracks, 1200, 7000)
     return 20 * cracks + 0.5 * _band(rng.standard_normal(length), 0, 300)
 
 
