@@ -1,9 +1,11 @@
-"""Curves and bars: rate against quality, losses, scores. Used through `plot`."""
+"""What models do: curves, bars and attention maps. Used through `plot`."""
 
 from collections.abc import Mapping, Sequence
 
 import matplotlib
+import torch
 from matplotlib.ticker import LogLocator, NullLocator
+from numpy.typing import ArrayLike
 
 from speechlm_lab.picture import (
     DASHES,
@@ -12,6 +14,7 @@ from speechlm_lab.picture import (
     STYLE,
     Picture,
     PlotError,
+    about,
     array,
     draw_title,
 )
@@ -110,5 +113,46 @@ def bars(
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set(xlabel=xlabel)
+    draw_title(axes, title)
+    return picture
+
+
+@matplotlib.rc_context(STYLE)
+def attention(
+    weights: ArrayLike | torch.Tensor,
+    *,
+    queries: Sequence[str] = (),
+    keys: Sequence[str] = (),
+    xlabel: str = "key (position)",
+    ylabel: str = "query (position)",
+    title: str = "",
+    alt: str = "",
+) -> Picture:
+    """Attention weights: a row for each query, a column for each key.
+
+    weights: [queries, keys], in [0, 1]; queries, keys: names of the positions;
+    xlabel, ylabel: what the positions are, with their unit, for example "text
+    (character)" and "speech (frame)".
+    """
+    table = array(weights, 2, "attention() draws one head [queries, keys]")
+    for names, count in ((queries, table.shape[0]), (keys, table.shape[1])):
+        if names and len(names) != count:
+            raise PlotError(f"{len(names)} names for {count} positions: give one each")
+    share = table.max(1).mean()
+    alt = alt or (
+        f"Attention{about(title)}: {table.shape[0]} queries over {table.shape[1]} "
+        f"keys; the strongest key of a query has {share:.0%} of its weight on average."
+    )
+    picture = Picture(3.4, alt)
+    (axes,) = picture.axes
+    image = axes.imshow(
+        table, aspect="auto", cmap="viridis", vmin=0, interpolation="nearest"
+    )
+    if keys:
+        axes.set_xticks(range(len(keys)), keys, parse_math=False)
+    if queries:
+        axes.set_yticks(range(len(queries)), queries, parse_math=False)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    picture.colorbar(image, pad=0.01).set_label("weight")
     draw_title(axes, title)
     return picture

@@ -128,10 +128,12 @@ def array(values: ArrayLike | torch.Tensor, dims: int, what: str) -> np.ndarray:
     return array
 
 
-def draw_title(axes: Axes, title: str, above: bool = False) -> None:
+def draw_title(axes: Axes, title: str, pad: float = 6) -> None:
+    """Set the title, `pad` points above the axes; dollar signs stay what they are."""
     if title:
-        axes.set_title(title, pad=16 if above else 6, parse_math=False)
+        axes.set_title(title, pad=pad, parse_math=False)
 
 
 def about(title: str) -> str:
+    """The words " of <title>", or nothing without one."""
     return f" of {title}" if title else ""

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from speechlm_lab import spectral
 from speechlm_lab.audio import SAMPLE_RATE
 from speechlm_lab.corpus.items import Span
-from speechlm_lab.curves import bars, lines, rate_quality
+from speechlm_lab.curves import attention, bars, lines, rate_quality
 from speechlm_lab.picture import (
     PALETTE,
     STYLE,
@@ -49,18 +49,33 @@ def _spans_in_words(spans: Iterable[Span]) -> str:
     return f" Marked: {said}." if said else ""
 
 
-def _draw_spans(axes: Axes, spans: Iterable[Span]) -> None:
-    """Labels above the axes, a line at each beginning and end."""
+def _draw_spans(axes: Axes, spans: Iterable[Span], title: str) -> None:
+    """A line at each beginning and end, labels above the axes, the title above them.
+
+    A label that would print over its neighbour moves up a row, twice at most.
+    """
+    left, right = axes.get_xlim()
+    letter = (right - left) / 66  # s; about 66 letters fit side by side
+    free = [left] * 3  # s, where each row is free again
+    rows = 0
     for span in spans:
         for edge in (span.start, span.end):
             axes.axvline(edge, color="0.45", linewidth=0.7)
             axes.axvline(edge, color="white", linewidth=0.7, linestyle=(0, (3, 3)))
         middle = (span.start + span.end) / 2
+        half = letter * len(span.label) / 2
+        fits = [i for i, end in enumerate(free) if end <= middle - half]
+        row = fits[0] if fits else free.index(min(free))
+        free[row] = middle + half
+        rows = max(rows, row + 1)
         axes.annotate(
             span.label, (middle, 1), xycoords=("data", "axes fraction"),
-            xytext=(0, 2), textcoords="offset points", ha="center", fontsize=8.5,
-            parse_math=False,
+            xytext=(0, 2 + 12 * row), textcoords="offset points", ha="center",
+            fontsize=8.5, parse_math=False,
         )  # fmt: skip
+    draw_title(axes, title, pad=6 + 12 * rows)
+    figure = axes.figure
+    figure.set_figheight(figure.get_figheight() + 12 * max(rows - 1, 0) / 72)
 
 
 @matplotlib.rc_context(STYLE)
@@ -94,7 +109,7 @@ def waveform(
         time = np.arange(len(x)) / sample_rate
         axes.plot(time, x, style, color=PALETTE["blue"], linewidth=0.9)
     else:
-        rows = x[: len(x) // step * step].reshape(-1, step)
+        rows = np.pad(x, (0, -len(x) % step), "edge").reshape(-1, step)
         time = np.arange(len(rows)) * step / sample_rate
         axes.fill_between(
             time, rows.min(1), rows.max(1), color=PALETTE["blue"], linewidth=0.4
@@ -103,8 +118,7 @@ def waveform(
     axes.set(
         xlabel="time (s)", ylabel="amplitude", xlim=(0, seconds), ylim=(-limit, limit)
     )
-    _draw_spans(axes, spans)
-    draw_title(axes, title, bool(spans))
+    _draw_spans(axes, spans, title)
     return picture
 
 
@@ -185,8 +199,7 @@ def spectrogram(
         alt=alt, height=2.7,
     )  # fmt: skip
     if spans:
-        _draw_spans(picture.axes[0], spans)
-        draw_title(picture.axes[0], title, above=True)
+        _draw_spans(picture.axes[0], spans, title)
         if not alt:
             picture.alt += _spans_in_words(spans)
     return picture
@@ -286,46 +299,5 @@ def codes(
         yticks=range(1, K + 1),
     )  # fmt: skip
     picture.colorbar(image, pad=0.01).set_label("code")
-    draw_title(axes, title)
-    return picture
-
-
-@matplotlib.rc_context(STYLE)
-def attention(
-    weights: ArrayLike | torch.Tensor,
-    *,
-    queries: Sequence[str] = (),
-    keys: Sequence[str] = (),
-    xlabel: str = "key (position)",
-    ylabel: str = "query (position)",
-    title: str = "",
-    alt: str = "",
-) -> Picture:
-    """Attention weights: a row for each query, a column for each key.
-
-    weights: [queries, keys], in [0, 1]; queries, keys: names of the positions;
-    xlabel, ylabel: what the positions are, with their unit, for example "text
-    (character)" and "speech (frame)".
-    """
-    table = array(weights, 2, "attention() draws one head [queries, keys]")
-    for names, count in ((queries, table.shape[0]), (keys, table.shape[1])):
-        if names and len(names) != count:
-            raise PlotError(f"{len(names)} names for {count} positions: give one each")
-    share = table.max(1).mean()
-    alt = alt or (
-        f"Attention{about(title)}: {table.shape[0]} queries over {table.shape[1]} "
-        f"keys; the strongest key of a query has {share:.0%} of its weight on average."
-    )
-    picture = Picture(3.4, alt)
-    (axes,) = picture.axes
-    image = axes.imshow(
-        table, aspect="auto", cmap="viridis", vmin=0, interpolation="nearest"
-    )
-    if keys:
-        axes.set_xticks(range(len(keys)), keys, parse_math=False)
-    if queries:
-        axes.set_yticks(range(len(queries)), queries, parse_math=False)
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    picture.colorbar(image, pad=0.01).set_label("weight")
     draw_title(axes, title)
     return picture

@@ -198,6 +198,24 @@ def test_a_long_wave_keeps_its_peaks():
     assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(0.9)
 
 
+def test_the_last_sample_is_drawn():
+    wave = torch.zeros(50_001)
+    wave[-1] = 0.9
+    (band,) = plot.waveform(wave).axes[0].collections
+    assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(0.9)
+
+
+def test_labels_do_not_print_over_each_other():
+    words = [Span(f"word{i}", i / 8, i / 8 + 0.12) for i in range(16)]
+    picture = plot.waveform(sine(seconds=2.0), spans=words, title="many words")
+    picture.png()
+    axes = picture.axes[0]
+    boxes = [t.get_window_extent() for t in (*axes.texts, axes._left_title)]
+    assert len(boxes) == 17
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+
+
 def test_padding_in_codes_stays_white():
     (axes, _) = plot.codes(torch.tensor([[3, -1], [2, 1]])).axes
     assert axes.images[0].get_array().mask.tolist() == [[False, True], [False, False]]
