@@ -15,7 +15,6 @@ file, so that processes cannot disturb one another and any number of voices is p
 """
 
 import _ctypes
-import atexit
 import ctypes
 import os
 import re
@@ -104,13 +103,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def _data_folder() -> Path:
-    """This process's own copy of the English data, made at the first use."""
+    """This process's own view of the English data, made at the first use."""
     global _folder, _voice_start
     if _folder is None or not (_folder / "voices").is_dir():
         folder = Path(tempfile.mkdtemp(prefix="tinyvoices-"))
-        # a child process runs Finalize at its end, the main process atexit
+        # not atexit: worker processes do not run it, and forked ones inherit it
         util.Finalize(None, shutil.rmtree, (folder, True), exitpriority=0)
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         if len(os.fsencode(folder)) > 140:
             raise EspeakError(
                 f"the path of the temporary folder is too long for eSpeak NG "
@@ -118,7 +116,10 @@ def _data_folder() -> Path:
             )
         source = Path(espeakng_loader.get_data_path())
         for name in _DATA_FILES:
-            shutil.copyfile(source / name, folder / name)
+            try:  # a link, so that a killed process leaves next to nothing behind
+                os.symlink(source / name, folder / name)
+            except OSError:  # Windows without the right to make links
+                shutil.copyfile(source / name, folder / name)
         (folder / "voices").mkdir()
         # English, then room for the lines of the voice
         language = (source / _LANGUAGE_FILE).read_bytes() + b"\n"
