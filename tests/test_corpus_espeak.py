@@ -92,6 +92,15 @@ def test_phone_times_agree_with_the_sound():
     assert min(centroids[True]) > max(centroids[False])
 
 
+def test_every_phone_lasts():
+    # the library gives no time of its own to an l after a vowel
+    speech = espeak.synthesize("Help, all eleven calm wolves fell.", A)
+    assert sum(phone.label == "l" for phone in speech.phones) == 5
+    assert min(phone.duration for phone in speech.phones) > 0.01
+    for one, two in zip(speech.phones, speech.phones[1:], strict=False):
+        assert one.end <= two.start + 1e-9
+
+
 def test_pauses_belong_to_no_phone():
     speech = espeak.synthesize("Stop. Go on.", A)
     stop, go = speech.words[0], speech.words[1]

@@ -22,7 +22,7 @@ import shutil
 import tempfile
 import threading
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import util
 from pathlib import Path
 
@@ -45,6 +45,7 @@ _EVENT_END_OF_LIST, _EVENT_WORD, _EVENT_PHONEME = 0, 1, 7
 _RATE, _VOLUME, _PITCH, _PITCH_RANGE = 1, 2, 3, 4
 _BUFFER_MS = 500
 _VOICE_ROOM = 2048  # bytes
+_COLOURED = 0.4  # share of a vowel that is taken up by the l in "call"
 
 
 class EspeakError(RuntimeError):
@@ -274,22 +275,28 @@ def _spans(
     tokens = [(m.start(), m.group()) for m in re.finditer(r"\S+", text)]
     starts = [start for start, _ in tokens]
     phones: list[Span] = []
-    spoken: list[list] = []  # [index of the token, its phones]
+    spoken: list[tuple[int, list[int]]] = []  # index of the token, of its phones
     marks = [e for e in events if e[0] == _EVENT_PHONEME]
     ends = iter([e[2] for e in marks[1:]] + [length])
     for kind, position, sample, name in events:
         if kind == _EVENT_WORD:
             token = max(bisect_right(starts, position - 1) - 1, 0)
             if not spoken or spoken[-1][0] != token:
-                spoken.append([token, []])
+                spoken.append((token, []))
             continue
         end = next(ends)
         label = name.decode("utf-8", "ignore").strip("ˈˌ")
-        if label:  # a pause has no name
-            phone = Span(label, sample / NATIVE_RATE, end / NATIVE_RATE)
-            phones.append(phone)
-            if spoken:
-                spoken[-1][1].append(phone)
+        if not label:  # a pause
+            continue
+        start, end = sample / NATIVE_RATE, end / NATIVE_RATE
+        if end <= start and phones:
+            # an l that only colours the vowel before it: the vowel's last part
+            vowel = phones[-1]
+            start, end = vowel.end - _COLOURED * vowel.duration, vowel.end
+            phones[-1] = replace(vowel, end=start)
+        phones.append(Span(label, start, end))
+        if spoken:
+            spoken[-1][1].append(len(phones) - 1)
     words: list[Span] = []
     spoken = [entry for entry in spoken if entry[1]]
     for i, (token, its_phones) in enumerate(spoken):
@@ -298,7 +305,7 @@ def _spans(
         for _, more in tokens[token + 1 : last]:
             if any(c.isalnum() for c in more):
                 written.append(more)
-        words += _part(written, its_phones)
+        words += _part(written, [phones[k] for k in its_phones])
     return tuple(words), tuple(phones)
 
 
