@@ -236,20 +236,24 @@ def load_codec(source: str | Path, revision: str | None = None) -> Adapter:
     """
     from transformers import AutoConfig, AutoModel
 
+    remedy = (
+        f"cannot load {source}: it is no folder with config.json and "
+        "model.safetensors, and the Hub did not give it. Without a network, fetch it "
+        "once where there is one, and give the folder"
+    )
     try:
         config = AutoConfig.from_pretrained(source, revision=revision)
-        if config.model_type not in _ADAPTERS:
-            raise ValueError(
-                f"{source} is a {config.model_type!r} model; there are adapters for "
-                f"{', '.join(_ADAPTERS)}"
-            )
+    except (OSError, ValueError) as error:  # ValueError: a folder without config.json
+        raise CodecUnavailable(remedy) from error
+    if config.model_type not in _ADAPTERS:
+        raise ValueError(
+            f"{source} is a {config.model_type!r} model; there are adapters for "
+            f"{', '.join(_ADAPTERS)}"
+        )
+    try:
         model = AutoModel.from_pretrained(
             source, revision=revision, use_safetensors=True
         )
     except OSError as error:
-        raise CodecUnavailable(
-            f"cannot load {source}: it is no folder with config.json and "
-            "model.safetensors, and the Hub did not give it. Without a network, fetch "
-            "it once where there is one, and give the folder"
-        ) from error
+        raise CodecUnavailable(remedy) from error
     return _ADAPTERS[config.model_type](model)

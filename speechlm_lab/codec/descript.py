@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as nnf
 
 from speechlm_lab.audio import AudioError, check_rate, check_wave
 from speechlm_lab.codec.adapters import Adapter, CodecUnavailable
@@ -60,7 +61,9 @@ class DescriptAdapter(Adapter):
         """Write a wave as a `.dac` file, by the package's own `compress`.
 
         It levels the wave to -16 LUFS, codes it in stretches of a second and keeps
-        length, loudness and rate, so the codes differ from those of `encode`.
+        length, loudness and rate, so the codes differ from those of `encode`. Where
+        torchaudio's extension is missing, levelling takes about as long as the sound
+        lasts.
 
         Args:
             wave: [T], not silent.
@@ -84,10 +87,13 @@ class DescriptAdapter(Adapter):
         signal = AudioSignal(wave.detach().cpu()[None, None], sample_rate)
         return self.model.compress(signal, n_quantizers=levels).save(path)
 
+    @torch.no_grad()
     def load_file(self, path: str | Path) -> tuple[Tensor, int]:
         """Wave [T] and its rate in Hz of a `.dac` file that this model wrote.
 
-        The first channel, if there are several. By the package's own `decompress`.
+        The first channel, if there are several. It does what the package's own
+        `decompress` does, which fails where odd strides leave the wave some samples
+        short; here zeros stand in for them.
 
         Raises:
             AudioError: no `.dac` file, damaged, or of another model.
@@ -97,8 +103,19 @@ class DescriptAdapter(Adapter):
             self._check_codes(file.codes)
         except ValueError as error:
             raise AudioError(f"{Path(path).name}: {error}") from error
-        wave = self.model.decompress(file).audio_data[0, 0]
-        return wave.detach().clamp(-1, 1), int(file.sample_rate)
+        from audiotools import AudioSignal
+
+        padding, self.model.padding = self.model.padding, file.padding
+        try:
+            pieces = file.codes[:1].split(file.chunk_length, dim=2)
+            wave = torch.cat([self._decode(codes) for codes in pieces], dim=1)
+        finally:
+            self.model.padding = padding
+        signal = AudioSignal(wave[:, None], self.sample_rate)
+        signal = signal.normalize(file.input_db[:1]).resample(file.sample_rate)
+        wave = signal.audio_data[0, 0, : file.original_length]
+        wave = nnf.pad(wave, (0, file.original_length - len(wave)))
+        return wave.clamp(-1, 1), file.sample_rate
 
 
 def load_descript(source: str | Path, allow_pickle: bool = False) -> DescriptAdapter:
