@@ -2,10 +2,10 @@
 
     wave -> spectra -> fold -> ConvNeXt -> ResidualVQ -> ConvNeXt -> unfold -> iSTFT
 
-No layer works on samples. The encoder reads short-time spectra, folds a few of them
-into one frame, and the decoder predicts the spectra back; one inverse STFT makes the
-wave (Vocos: Siuzdak 2023, arXiv 2306.00814). That is an order of magnitude faster
-on a CPU than strided convolutions over the waveform.
+No layer works on samples. The encoder reads log-mel spectra and folds a few of them
+into one frame; the decoder predicts complex spectra, and one inverse STFT makes the
+wave (Vocos: Siuzdak 2023, arXiv 2306.00814). That is several times faster on a CPU
+than strided convolutions over the waveform.
 """
 
 from dataclasses import dataclass

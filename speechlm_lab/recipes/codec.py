@@ -21,7 +21,8 @@ class CodecRecipe:
 
     codec: CodecConfig = field(default_factory=CodecConfig)
     train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(steps=4_000, learning_rate=2e-3)
+        # its steps are too small to gain much from a second thread
+        default_factory=lambda: TrainConfig(steps=4_000, learning_rate=2e-3, threads=1)
     )
     pool: PoolConfig = field(default_factory=PoolConfig)
     batch: int = 8  # clips a step
