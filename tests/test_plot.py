@@ -15,7 +15,7 @@ from PIL import Image
 
 from speechlm_lab import plot, spectral
 from speechlm_lab.corpus.items import Span
-from speechlm_lab.picture import DPI, PALETTE, WIDTH, Picture, PlotError
+from speechlm_lab.plot.picture import DPI, PALETTE, WIDTH, Picture, PlotError
 
 RATE = 16_000
 

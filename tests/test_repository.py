@@ -31,7 +31,7 @@ LAYERS = [
     ["train"],
     ["recipes"],
     ["metrics"],
-    ["assets", "picture", "curves", "plot", "player", "widgets"],
+    ["assets", "plot", "player", "widgets"],
     ["check"],
     ["environment"],
     ["building", "pins"],

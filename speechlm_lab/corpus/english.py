@@ -127,4 +127,5 @@ _CODAS = (
 
 
 def pick(rng: np.random.Generator, options):
+    """One of the options, each as likely as the others."""
     return options[rng.integers(len(options))]

@@ -7,7 +7,7 @@ import torch
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import ArrayLike
 
-from speechlm_lab.picture import (
+from speechlm_lab.plot.picture import (
     DASHES,
     MARKERS,
     PALETTE,

@@ -2,7 +2,7 @@
 
 Every function returns a `Picture`, a matplotlib figure with alt text. The text is
 made from the data; `title` says what is drawn, `alt` replaces the text. Axes carry
-units. See `speechlm_lab.picture` for the style and its sources.
+units. See `speechlm_lab.plot.picture` for the style and its sources.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 from speechlm_lab import spectral
 from speechlm_lab.audio import SAMPLE_RATE
 from speechlm_lab.corpus.items import Span
-from speechlm_lab.curves import attention, bars, lines, rate_quality
-from speechlm_lab.picture import (
+from speechlm_lab.plot.curves import attention, bars, lines, rate_quality
+from speechlm_lab.plot.picture import (
     PALETTE,
     STYLE,
     Picture,
