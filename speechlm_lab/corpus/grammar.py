@@ -14,6 +14,12 @@ from .english import (
 )
 
 
+def make_sentence(rng: np.random.Generator) -> str:
+    """A sentence of the grammar, or, one time in five, loose words. Begins small."""
+    maker = _LooseText(rng) if rng.random() < 0.2 else _Grammar(rng)
+    return maker.make()
+
+
 class _Maker:
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
@@ -30,7 +36,7 @@ class _Maker:
         return str(self.rng.integers(2, 10**digits + 1))
 
 
-class Grammar(_Maker):
+class _Grammar(_Maker):
     """Every method named s_... makes a whole sentence."""
 
     def make(self) -> str:
@@ -210,10 +216,10 @@ class Grammar(_Maker):
         return f"{self.one()} is as {self.adjective()} as {self.one()}."
 
 
-_PATTERNS = sorted(name for name in vars(Grammar) if name.startswith("s_"))
+_PATTERNS = sorted(name for name in vars(_Grammar) if name.startswith("s_"))
 
 
-class LooseText(_Maker):
+class _LooseText(_Maker):
     """Strings of words with no sense to guess from."""
 
     def make(self) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from .english import WORDS, past, plural, progressive, third_person, words
 from .espeak import synthesize
-from .grammar import FIXED, Grammar, LooseText
+from .grammar import FIXED, make_sentence
 
 
 @cache
@@ -45,7 +45,7 @@ def plain(text: str) -> str:
 def sentence(rng: np.random.Generator) -> str:
     """One sentence, never one of `test_sentences`."""
     while True:
-        text = LooseText(rng).make() if rng.random() < 0.2 else Grammar(rng).make()
+        text = make_sentence(rng)
         text = text[0].upper() + text[1:]
         if plain(text) not in _held_out():
             return text
