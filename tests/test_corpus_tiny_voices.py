@@ -6,6 +6,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from speechlm_lab.corpus.emotions import EMOTIONS
@@ -252,6 +254,19 @@ def test_awkward_texts_are_spoken(text):
     item = speak(text, 4)
     assert item.duration > 0.15
     assert all(0 <= s.start <= s.end <= item.duration for s in item.phones)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.text("abcXYZ é'\".,;:!?()-/&%$#+=@*£€°0123456789\n", max_size=40))
+def test_any_text_is_spoken_or_refused(text):
+    try:
+        item = speak(text, 3)
+    except ValueError as error:
+        assert "letter" in str(error)
+        assert not any(c.isalnum() for c in text)
+    else:
+        assert item.phones
+        assert all(0 <= s.start < s.end <= item.duration for s in item.words)
 
 
 def test_a_very_long_text():
