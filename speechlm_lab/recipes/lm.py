@@ -41,7 +41,7 @@ class LMRecipe:
     )
     pool: PoolConfig = field(
         default_factory=lambda: PoolConfig(
-            minutes=240, speakers=200, emotions=("neutral",)
+            minutes=240, speakers=200, emotions=("neutral",), sounds=0, scenes=0
         )
     )
     batch: int = 8  # stretches a step
@@ -50,7 +50,12 @@ class LMRecipe:
     weights: tuple[float, ...] = (3.0, 1.5, 1.0, 0.7)  # of the levels' losses
     test: PoolConfig = field(
         default_factory=lambda: PoolConfig(
-            "held-out", minutes=3, speakers=10, emotions=("neutral",)
+            "held-out",
+            minutes=3,
+            speakers=10,
+            emotions=("neutral",),
+            sounds=0,
+            scenes=0,
         )
     )  # voices to measure on
 

@@ -22,6 +22,8 @@ class PoolConfig:
     minutes: float = 90.0  # of audio
     speakers: int = 300  # different voices
     emotions: tuple[str, ...] = tuple(EMOTIONS)
+    sounds: float = 0.1  # share of items with a laugh, a cough, ...
+    scenes: float = 0.1  # share of items with a background
     seed: int = 0  # of TinyVoices
     pause: tuple[float, float] = (0.15, 0.5)  # s of silence after each item, from, to
 
@@ -61,6 +63,8 @@ def _speak(config: PoolConfig, workers: int) -> tuple[np.ndarray, np.ndarray]:
         config.seed,
         size=10**9,  # without end; the minutes decide
         emotions=config.emotions,
+        sounds=config.sounds,
+        scenes=config.scenes,
         speakers=config.speakers,
     )
     wanted = config.minutes * 60 * SAMPLE_RATE
