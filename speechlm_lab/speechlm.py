@@ -1,5 +1,7 @@
 """The model a user calls: a codec and a language model over its codes."""
 
+import contextlib
+import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +49,9 @@ class SpeechLM:
                 "this package has no language model checkpoint: train one with "
                 "`python -m speechlm_lab train lm`, then use SpeechLM.from_folders"
             )
-        return cls(codec, LanguageModel.from_pretrained(SHIPPED_LM))
+        with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints progress
+            lm = LanguageModel.from_pretrained(SHIPPED_LM)
+        return cls(codec, lm)
 
     @classmethod
     def from_folders(cls, codec: str | Path, lm: str | Path) -> "SpeechLM":

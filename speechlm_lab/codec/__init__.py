@@ -1,5 +1,7 @@
 """Neural audio codecs: waves to codes and back."""
 
+import contextlib
+import io
 from pathlib import Path
 
 from speechlm_lab.codec.losses import SpectralLoss
@@ -20,4 +22,5 @@ def load_shipped() -> Codec:
             "this package has no codec checkpoint: train one with "
             "`python -m speechlm_lab train codec`, then use Codec.from_pretrained"
         )
-    return Codec.from_pretrained(SHIPPED).eval()
+    with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints its progress
+        return Codec.from_pretrained(SHIPPED).eval()
