@@ -28,7 +28,7 @@ from speechlm_lab.spectral import log_mel
 MEL_WINDOW = 1024  # samples
 MEL_HOP = 256  # samples
 MEL_BANDS = 80
-MEL_FLOOR = -100.0  # dB; about the noise of 16-bit rounding
+MEL_FLOOR = -60.0  # dB; in most recordings the room's noise is below it
 
 
 def _check_pair(wave: Tensor, reference: Tensor, sample_rate: int) -> None:
@@ -49,8 +49,9 @@ def mel_distance(
 
     The mean of |20 log10 m(wave) - 20 log10 m(reference)| over 80 mel bands and all
     frames, where m sums STFT magnitudes (Hann window of 1024 samples, hop 256) by
-    Slaney's filters from 0 Hz to half the rate, and whatever is under -100 dB counts
-    as -100 dB. So it depends on level: it compares at the level the waves have.
+    Slaney's filters from 0 Hz to half the rate, and whatever is under -60 dB counts as
+    -60 dB, so that noise nobody hears does not decide. For the same reason the value
+    depends on level: bring clips to one first, such as a root mean square of 0.1.
 
     Args:
         wave: [T], the wave to judge.
