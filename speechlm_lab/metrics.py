@@ -18,6 +18,7 @@ import math
 import warnings
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from pystoi import stoi as pystoi
 from torch import Tensor
@@ -195,7 +196,7 @@ def pesq(wave: Tensor, reference: Tensor, sample_rate: int = SAMPLE_RATE) -> flo
         ) from error
 
 
-def _samples(wave: Tensor):
+def _samples(wave: Tensor) -> np.ndarray:
     return wave.detach().cpu().double().numpy()
 
 

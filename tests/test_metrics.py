@@ -101,6 +101,7 @@ def test_si_sdr_agrees_with_a_least_squares_fit():
     assert si_sdr(wave, reference) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*sinc_interpolation")
 def test_stoi_agrees_with_another_implementation():
     import_dac()  # torch_stoi imports torchaudio, too
     from torch_stoi import NegSTOILoss

@@ -6,6 +6,7 @@ import warnings
 import zipfile
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from torch.nn import functional as nnf
 
 from speechlm_lab.audio import AudioError, check_rate, check_wave
 from speechlm_lab.codec.adapters import Adapter, CodecUnavailable
+
+if TYPE_CHECKING:
+    from dac import DACFile
 
 
 def import_dac() -> ModuleType:
@@ -184,13 +188,13 @@ class _ArraysOnly(pickle.Unpickler):
         for name in ("_reconstruct", "scalar")
     } | {("numpy", "ndarray"), ("numpy", "dtype")}
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> object:
         if (module, name) not in self._ALLOWED:
             raise pickle.UnpicklingError(f"it holds {module}.{name}")
         return super().find_class(module, name)
 
 
-def read_dac(path: str | Path):
+def read_dac(path: str | Path) -> "DACFile":
     """Read a `.dac` file; returns the package's `DACFile`, with codes `[B, K, F]`.
 
     A `.dac` file is a pickle within a numpy file. The package's own reader would run
