@@ -115,6 +115,46 @@ def _synth(options: argparse.Namespace) -> int:
     return 0
 
 
+def _encode(options: argparse.Namespace) -> int:
+    import json
+
+    from speechlm_lab.codec import files
+
+    header = files.encode_file(
+        options.input,
+        options.output,
+        files.load_codec(options.codec),
+        levels=options.levels,
+        max_bitrate=options.max_bitrate,
+    )
+    report = {"output": options.output, **header.report()}
+    if options.json:
+        print(json.dumps(report))
+    else:
+        print(
+            "{output}: {seconds:.2f} s, {levels} levels, {bitrate:g} bit/s, "
+            "{bytes} bytes".format(**report)
+        )
+    return 0
+
+
+def _decode(options: argparse.Namespace) -> int:
+    from speechlm_lab.codec import files
+
+    header = files.decode_file(
+        options.input,
+        options.output,
+        files.load_codec(options.codec),
+        original_rate=options.original_rate,
+    )
+    rate = header.original_rate if options.original_rate else header.sample_rate
+    line = f"{options.output}: {header.seconds:.2f} s, {rate} Hz"
+    if rate != header.original_rate:
+        line += f" (the original: {header.original_rate} Hz; --original-rate)"
+    print(line)
+    return 0
+
+
 def _train(options: argparse.Namespace) -> int:
     from speechlm_lab import recipes
 
@@ -161,6 +201,32 @@ def _parser() -> argparse.ArgumentParser:
     synth.add_argument("--seed", type=int, default=0, help="another reading")
     synth.add_argument("-o", "--output", default="out.wav", help="default out.wav")
     synth.set_defaults(run=_synth)
+
+    encode = commands.add_parser("encode", help="sound file to codes")
+    encode.add_argument("input", help="wav, flac, ogg, mp3, ...: any length and rate")
+    encode.add_argument("-o", "--output", required=True, help="the .codes file")
+    amount = encode.add_mutually_exclusive_group()
+    amount.add_argument("--levels", type=int, metavar="K", help="default: all")
+    amount.add_argument(
+        "--max-bitrate",
+        type=float,
+        metavar="B",
+        help="keep as many levels as fit into B bit/s",
+    )
+    encode.add_argument("--json", action="store_true", help="report as a JSON line")
+    encode.add_argument("--codec", metavar="FOLDER", help="default: the shipped one")
+    encode.set_defaults(run=_encode)
+
+    decode = commands.add_parser("decode", help="codes to sound file, 16 kHz mono")
+    decode.add_argument("input", help="a file that encode wrote")
+    decode.add_argument("-o", "--output", required=True, help=".wav, .flac or .ogg")
+    decode.add_argument(
+        "--original-rate",
+        action="store_true",
+        help="write at the rate that the encoded file had",
+    )
+    decode.add_argument("--codec", metavar="FOLDER", help="default: the shipped one")
+    decode.set_defaults(run=_decode)
 
     train = commands.add_parser("train", help="train a model by its recipe")
     train.add_argument("recipe", help="codec or lm")

@@ -20,10 +20,12 @@ PACKAGE = ROOT / "speechlm_lab"
 LAYERS = [
     ["waveform"],
     ["audio"],
+    ["audio_blocks"],
     ["mu_law"],
     ["spectral"],
     ["corpus"],
     ["quantize"],
+    ["codes_file"],
     ["codec"],
     ["patterns"],
     ["lm", "sampling"],

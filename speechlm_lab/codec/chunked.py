@@ -1,0 +1,166 @@
+"""A codec on recordings of any length: chunk by chunk, as if whole.
+
+The codec looks both ways: a frame of codes depends on a few frames of sound before and
+after it, and a frame of sound on a few frames of codes. So each chunk is handed over
+together with that much of its surroundings, and only its own middle is kept:
+
+    whole   |---------------------------------------------|
+    1st     |== kept ==|-after-|
+    2nd            |-before-|== kept ==|-after-|
+    last                            |-before-|== kept ====|
+
+At the two ends of the recording, a chunk ends where the recording does. The result is
+that of the whole recording but for the last bits of float32, since matrix products of
+other sizes are summed in another order. Codes are then the same, except where a latent
+lies as near to one code as to another within these bits.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from speechlm_lab.codec.model import Codec
+
+CHUNK = 512  # frames; 10 seconds of the shipped codec
+_LONGEST = 4_096  # frames; contexts beyond that are taken for endless
+
+
+class Context(NamedTuple):
+    """How far one frame of a result looks beyond its own frame."""
+
+    before: int  # frames
+    after: int  # frames
+
+
+def encoder_context(codec: Codec) -> Context:
+    """Frames of sound around its own that a frame of codes depends on.
+
+    Measured, so that it holds for every configuration: NaN is put into one frame, and
+    the frames that it reaches are those that depend on it.
+
+    Raises:
+        ValueError: there is no end to it, as with a recurrent layer or attention.
+    """
+
+    def reached(count: int) -> Tensor:
+        wave = torch.zeros(1, count, codec.hop)
+        wave[:, count // 2] = torch.nan
+        return codec.latents(wave.flatten(1).to(_device(codec)))
+
+    return _context(reached)
+
+
+def decoder_context(codec: Codec) -> Context:
+    """Frames of codes around its own that a frame of sound depends on.
+
+    Measured as `encoder_context` is; raises what it raises.
+    """
+    one = torch.zeros(1, codec.hop, device=_device(codec))
+    width = codec.latents(one).shape[-1]
+
+    def reached(count: int) -> Tensor:
+        latents = torch.zeros(1, count, width, device=one.device)
+        latents[:, count // 2] = torch.nan
+        return codec.decoder(latents).reshape(1, count, codec.hop)
+
+    return _context(reached)
+
+
+@torch.no_grad()
+def _context(reached) -> Context:
+    """From `reached(count)` `[1, count, ...]`, NaN where frame count // 2 arrives."""
+    count = 129  # frames, odd; more are tried where these are too few
+    while count < 2 * _LONGEST:
+        where = reached(count)[0].isnan().any(dim=-1).nonzero()
+        first, last = int(where.min()), int(where.max())
+        if 0 < first and last < count - 1:
+            # an input that reaches later frames is what those look back at
+            return Context(before=last - count // 2, after=count // 2 - first)
+        count = 2 * count - 1
+    raise ValueError(
+        "this codec looks at the whole recording at once, so it cannot work in chunks: "
+        "encode short recordings with codec.encode"
+    )
+
+
+def _device(codec: Codec) -> torch.device:
+    return next(codec.parameters()).device
+
+
+class Window(NamedTuple):
+    """A chunk of a stream with its surroundings."""
+
+    values: Tensor  # [..., n]
+    start: int  # where in `values` the chunk starts
+    end: int  # and where it ends
+
+
+def windows(
+    blocks: Iterable[Tensor], chunk: int, before: int, after: int
+) -> Iterator[Window]:
+    """Cut a stream along its last axis into chunks that see their surroundings.
+
+    Args:
+        blocks: tensors `[..., n]` of any lengths n, laid end to end.
+        chunk: length of a chunk. The last one is up to `after` longer.
+        before, after: how much a chunk sees beyond its ends, where there is that much.
+
+    Yields:
+        The chunks with their surroundings. Joined, the chunks are the stream.
+    """
+    held, start = None, 0  # start: where in `held` the next chunk begins
+    for block in blocks:
+        held = block if held is None else torch.cat([held, block], dim=-1)
+        # something must be left for the last chunk, hence > and not >=
+        while held.shape[-1] - start > chunk + after:
+            end = start + chunk
+            yield Window(held[..., : end + after], start, end)
+            drop = max(0, end - before)
+            held, start = held[..., drop:], end - drop
+    if held is not None and held.shape[-1] > start:
+        yield Window(held, start, held.shape[-1])
+
+
+@torch.no_grad()
+def encode_chunks(
+    codec: Codec, blocks: Iterable[Tensor], chunk: int = CHUNK
+) -> Iterator[Tensor]:
+    """Encode waves of any length in constant memory.
+
+    Args:
+        codec: in evaluation mode.
+        blocks: a wave in pieces `[B, t]` of any lengths t, at the codec's rate.
+        chunk: frames to encode at a time.
+
+    Yields:
+        Codes `[B, K, f]`. Joined, they are `codec.encode` of the joined blocks; the
+        module's docstring says how exactly.
+    """
+    hop, context = codec.hop, encoder_context(codec)
+    sizes = (size * hop for size in (chunk, context.before, context.after))
+    for window, start, end in windows(blocks, *sizes):
+        codes = codec.encode(window.to(_device(codec)))
+        yield codes[..., start // hop : -(-end // hop)].cpu()
+
+
+@torch.no_grad()
+def decode_chunks(
+    codec: Codec, codes: Iterable[Tensor], chunk: int = CHUNK
+) -> Iterator[Tensor]:
+    """Decode codes of any length in constant memory.
+
+    Args:
+        codec: in evaluation mode.
+        codes: pieces `[B, k, f]`, k <= K, of any lengths f.
+        chunk: frames to decode at a time.
+
+    Yields:
+        Waves `[B, t]`, F * hop samples in all. Joined, they are `codec.decode` of the
+        joined codes, to float32 rounding.
+    """
+    hop = codec.hop
+    for window, start, end in windows(codes, chunk, *decoder_context(codec)):
+        wave = codec.decode(window.to(_device(codec)))
+        yield wave[:, start * hop : end * hop].cpu()
