@@ -110,6 +110,10 @@ def level_ignored(voice, background, snr_db):
     return voice + background * 10 ** (-snr_db / 20)
 
 
+def ten_for_twenty(voice, background, snr_db):
+    return voice + voice.norm() / background.norm() * background * 10 ** (-snr_db / 10)
+
+
 def gaps_filled(spans, frames, hop, sample_rate):
     result, last = [], ""
     for label in labels(spans, frames, hop, sample_rate):
@@ -174,6 +178,13 @@ def own_output(wave, frequency, bandwidth, sample_rate):
     return torch.tensor(x[2:], dtype=torch.float64)
 
 
+def wraps_around(wave, frequency, bandwidth, sample_rate):
+    a, b, c = coefficients(frequency, bandwidth, sample_rate)
+    return torch.stack(
+        [(wave[t] - b * wave[t - 1] - c * wave[t - 2]) / a for t in range(len(wave))]
+    )
+
+
 def global_generator(seed, index):
     np.random.seed(1000 * seed + index)
     return np.random.randint(1000), EMOTIONS[np.random.randint(len(EMOTIONS))]
@@ -196,6 +207,10 @@ def seed_times_index(seed, index):
     return draw(seed * index, seed + index)
 
 
+def seed_thousands(seed, index):
+    return draw(0, 1000 * seed + index)
+
+
 def seed_ignored(seed, index):
     return draw(0, index)
 
@@ -208,6 +223,7 @@ def index_ignored(seed, index):
     ("name", "answer", "mistake"),
     [
         ("mix_at_snr", power_for_amplitude, "power for amplitude"),
+        ("mix_at_snr", ten_for_twenty, "ten for twenty"),
         ("mix_at_snr", wrong_sign, "sign"),
         ("mix_at_snr", voice_scaled, "voice scaled"),
         ("mix_at_snr", level_ignored, "level ignored"),
@@ -220,6 +236,8 @@ def index_ignored(seed, index):
         ("pitch_of", octave_low, "an octave low"),
         ("pitch_of", fixed_rate, "sample rate fixed"),
         ("pitch_of", lambda wave, rate: rate / 1.0, "lags near zero"),
+        ("pitch_of", lambda wave, rate: float("inf"), "lags near zero"),
+        ("undo_formant", wraps_around, "wraps around"),
         ("undo_formant", not_divided, "not divided by A"),
         ("undo_formant", resonates_again, "resonates again"),
         ("undo_formant", own_output, "uses its own output"),
@@ -228,6 +246,7 @@ def index_ignored(seed, index):
         ("draw_item", unseeded, "not repeatable"),
         ("draw_item", seed_plus_index, "seed plus index"),
         ("draw_item", seed_times_index, "seed plus index"),
+        ("draw_item", seed_thousands, "seed times a number plus index"),
         ("draw_item", seed_ignored, "seed ignored"),
         ("draw_item", index_ignored, "index ignored"),
     ],

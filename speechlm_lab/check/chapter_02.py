@@ -36,6 +36,11 @@ def mix_at_snr(learner: Callable) -> str:
                     "You scale the background by a ratio of powers. Power goes with "
                     "the square of the amplitude: take the square root.",
                 ),
+                "ten for twenty": (
+                    voice + np.sqrt(ratio) * 10 ** (-snr_db / 10) * background,
+                    "Your ratio is one of amplitudes, and you turn decibels into it "
+                    "as if it were one of powers. For amplitudes: 10 ** (dB / 20).",
+                ),
                 "sign": (
                     voice + gain * 10 ** (snr_db / 10) * background,
                     "A higher SNR makes your background louder. It should make it "
@@ -137,6 +142,12 @@ def pitch_of(learner: Callable) -> str:
             for k, a in enumerate(strengths, 1)
         )
         got = learner(_tensor(0.2 * wave), sample_rate)
+        require(
+            np.ndim(got) > 0 or not np.isinf(float(got)),
+            "You divide by a lag of 0, where a wave is always like itself. "
+            "Search lags from sample_rate / 400 to sample_rate / 60 only.",
+            "lags near zero",
+        )
         got = as_array(got, "The pitch")
         require(got.size == 1, "Return one number, the pitch in Hz.")
         got = float(got.reshape(()))
@@ -197,6 +208,8 @@ def undo_formant(learner: Callable) -> str:
         a = 1 - b - c
         wave = rng.uniform(-0.3, 0.3, 16)  # short: a wrong filter may blow up
         zeros, poles = [1.0, -b, -c], [1.0]
+        # index -1 is the last sample
+        wrapped = (wave - b * np.roll(wave, 1) - c * np.roll(wave, 2)) / a
         equal(
             learner(_tensor(wave), frequency, bandwidth, sample_rate),
             scipy.signal.lfilter(zeros, a, wave),
@@ -216,6 +229,11 @@ def undo_formant(learner: Callable) -> str:
                     scipy.signal.lfilter([1.0], [a, b, c], wave),
                     "You feed back your own output. x[t] needs the samples before "
                     "it of the wave you were given, y[t-1] and y[t-2].",
+                ),
+                "wraps around": (
+                    wrapped,
+                    "The first two samples are wrong: in Python wave[-1] is the last "
+                    "sample, not the one before the first. There, use 0.",
                 ),
                 "signs": (
                     scipy.signal.lfilter([1.0, b, c], a, wave),
@@ -272,6 +290,15 @@ def draw_item(learner: Callable) -> str:
         "Give the generator both, in order: [seed, index].",
         "seed plus index",
     )
+    for stride in (100, 1_000, 10_000, 100_000, 1_000_000, 2**16, 2**20):
+        late = [_draw(learner, 0, stride + index) for index in range(12)]
+        require(
+            late != by_seed[1][:12],
+            f"Item {stride} of seed 0 is item 0 of seed 1: you make one number of "
+            "both, and long data sets run into each other. Give the generator both: "
+            "[seed, index].",
+            "seed times a number plus index",
+        )
     counts = {emotion: 0 for emotion in EMOTIONS}
     for _, emotion in drawn:
         counts[emotion] += 1
