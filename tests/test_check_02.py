@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from speechlm_lab import check
+from speechlm_lab.check import chapter_02
 from speechlm_lab.corpus.emotions import EMOTIONS
 
 # right answers, written differently from the chapter's solutions where that is easy
@@ -61,6 +62,10 @@ RIGHT = {
     "undo_formant": undo,
     "draw_item": draw,
 }
+
+
+def test_every_checker_is_tested():
+    assert set(RIGHT) == set(chapter_02.__all__)
 
 
 @pytest.mark.parametrize("name", RIGHT)
