@@ -159,13 +159,11 @@ def pitch_of(learner: Callable) -> str:
             ),
             "an octave low": (
                 pitch / 2,
-                "An octave too low: the wave repeats after two periods as well. "
-                "Multiply by a window, or take the shortest of the high peaks.",
+                "An octave too low: the wave repeats after two periods as well.",
             ),
             "an octave high": (
                 pitch * 2,
-                "An octave too high: you found the strongest harmonic, or a small "
-                "peak before the great one.",
+                "An octave too high: you found a harmonic, not the period.",
             ),
         }
         for name, (value, message) in mistakes.items():
@@ -280,9 +278,8 @@ def draw_item(learner: Callable) -> str:
         late = [_draw(learner, 0, stride + index) for index in range(12)]
         require(
             late != by_seed[1][:12],
-            f"Item {stride} of seed 0 is item 0 of seed 1: you make one number of "
-            "both, and long data sets run into each other. Give the generator both: "
-            "[seed, index].",
+            f"Item {stride} of seed 0 is item 0 of seed 1: long data sets run into "
+            "each other. Give the generator both: [seed, index].",
             "seed times a number plus index",
         )
     speakers, emotions = zip(*drawn, strict=True)
