@@ -107,7 +107,7 @@ def fingerprint(codec: nn.Module) -> bytes:
     digest = hashlib.sha256()
     for name, tensor in sorted(codec.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy())
     return digest.digest()
 
 

@@ -15,7 +15,7 @@ other sizes are summed in another order. Codes are then the same, except where a
 lies as near to one code as to another within these bits.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -69,7 +69,7 @@ def decoder_context(codec: Codec) -> Context:
 
 
 @torch.no_grad()
-def _context(reached) -> Context:
+def _context(reached: Callable[[int], Tensor]) -> Context:
     """From `reached(count)` `[1, count, ...]`, NaN where frame count // 2 arrives."""
     count = 129  # frames, odd; more are tried where these are too few
     while count < 2 * _LONGEST:
