@@ -264,5 +264,5 @@ def test_memory_does_not_grow_with_length(tmp_path, small):
         if line.startswith("peak")
     ]
     # the waves alone would take 34 MB more at 16 kHz, what the layers make far more
-    assert peaks[1] - peaks[0] < 12, f"{peaks} MB"
+    assert peaks[1] - peaks[0] < 20, f"{peaks} MB"
     assert soundfile.info(tmp_path / "out.wav").frames == 600 * 22_050
