@@ -103,7 +103,7 @@ def execute(chapter: Path, gpu: bool | None = None):
         index=cell_index, cell=cell
     )
     try:
-        client.execute()
+        client.execute(env=subprocess_environment(chapter.parent.parent))
     except (
         exceptions.CellExecutionError,
         exceptions.CellTimeoutError,
@@ -206,7 +206,9 @@ def _execute_stale(root: Path, force: bool) -> None:
 def subprocess_environment(root: Path) -> dict[str, str]:
     """What subprocesses see: the package importable from any folder."""
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path}
+    # threads that wait give the core away: on a busy machine, spinning ones make
+    # torch many times slower
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path}
 
 
 def _sphinx(root: Path) -> None:
@@ -224,7 +226,8 @@ def _sphinx(root: Path) -> None:
         return
     lines = ANSI.sub("", done.stdout).splitlines()
     told = [line for line in lines if "WARNING" in line or "ERROR" in line]
-    shown = told or lines[-15:]
+    crash = [i for i, line in enumerate(lines) if "Exception occurred" in line]
+    shown = told or (lines[crash[0] :][:12] if crash else lines[-15:])
     raise BuildError(
         "the pages have errors:\n" + "\n".join(f"    {line}" for line in shown)
     )
