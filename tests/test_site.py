@@ -16,6 +16,10 @@ import soundfile
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "_build" / "html"
+# what the theme's scripts say, on every site made with it
+THEIRS = re.compile(
+    r"THEBE_JS_URL|\[PST\]|_static/(togglebutton|scripts/pydata-sphinx-theme)\.js"
+)
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PAGES = sorted(SITE.glob("book/*.html")) + sorted(SITE.glob("chapters/*.html"))
 
@@ -39,7 +43,11 @@ def open_page(address: str, profile: Path) -> tuple[str, str]:
         text=True,
         timeout=120,
     )
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    console = [
+        line
+        for line in done.stderr.splitlines()
+        if "CONSOLE" in line and not THEIRS.search(line)
+    ]
     return done.stdout, "\n".join(console)
 
 
@@ -70,7 +78,7 @@ class TestPage:
         formulas = len(re.findall(r'class="math [^"]*"', page.read_text()))
         rendered = text.count("<mjx-container")
         assert rendered >= formulas, f"{rendered} of {formulas} formulas"
-        assert "mjx-merror" not in text
+        assert "<mjx-merror" not in text
         assert len(re.findall(r'class="[^"]*search-field', text)) <= 1
 
 
