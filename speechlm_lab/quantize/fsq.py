@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from speechlm_lab.quantize.vq import Quantized, straight_through
 
 
-def round_to_grid(values: Tensor, levels: Sequence[int]) -> Tensor:
+def round_to_grid(values: Tensor, levels: tuple[int, ...]) -> Tensor:
     """Digits `[..., d]`: dimension i of `values` on `levels[i]` even steps of [-1, 1].
 
     Int64, 0 for -1 up to levels[i] - 1 for 1. Values beyond go to the ends.
@@ -18,7 +18,7 @@ def round_to_grid(values: Tensor, levels: Sequence[int]) -> Tensor:
     return ((values.clamp(-1, 1) + 1) / 2 * top).round().long()
 
 
-def join_digits(digits: Tensor, levels: Sequence[int]) -> Tensor:
+def join_digits(digits: Tensor, levels: tuple[int, ...]) -> Tensor:
     """Digits `[..., d]` to one number `[...]`; the first digit counts most."""
     code = torch.zeros_like(digits[..., 0])
     for i, base in enumerate(levels):
@@ -26,7 +26,7 @@ def join_digits(digits: Tensor, levels: Sequence[int]) -> Tensor:
     return code
 
 
-def split_codes(codes: Tensor, levels: Sequence[int]) -> Tensor:
+def split_codes(codes: Tensor, levels: tuple[int, ...]) -> Tensor:
     """The inverse of `join_digits`: `[...]` to `[..., d]`."""
     digits = []
     for base in reversed(levels):

@@ -30,7 +30,7 @@ def nearest(points: Tensor, codebook: Tensor) -> Tensor:
     return distance.argmin(1).reshape(points.shape[:-1])
 
 
-def _count_and_sum(points: Tensor, codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def count_and_sum(points: Tensor, codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """How many `points` `[N, D]` fell to each code, and their sum: `[V]`, `[V, D]`."""
     one_hot = nnf.one_hot(codes, size).to(points.dtype)  # [N, V]
     return one_hot.sum(0), one_hot.T @ points
@@ -50,13 +50,14 @@ def kmeans(
     """
     if points.ndim != 2 or len(points) < size:
         raise ValueError(
-            f"k-means for {size} centres needs at least {size} points [N, D], got "
-            f"shape {list(points.shape)}: pool more latents or use fewer centres"
+            f"{size} centres need at least {size} points [N, D], not "
+            f"{list(points.shape)}: pool more latents or use fewer centres"
         )
     order = torch.randperm(len(points), generator=generator)
     centres = points[order[:size].to(points.device)]
     for _ in range(iterations):
-        count, total = _count_and_sum(points, nearest(points, centres), size)
+        codes = nearest(points, centres)
+        count, total = count_and_sum(points, codes, size)
         centres = total / count.clamp(min=1).unsqueeze(1)
         picks = torch.randint(len(points), (size,), generator=generator)
         empty = count == 0
@@ -89,7 +90,7 @@ def follow(
     Returns:
         The new codebook and the new use. A code that no point chose stays in place.
     """
-    count, total = _count_and_sum(points, codes, len(codebook))
+    count, total = count_and_sum(points, codes, len(codebook))
     old = decay * use
     new = old + (1 - decay) * count
     weighted = old.unsqueeze(1) * codebook + (1 - decay) * total
