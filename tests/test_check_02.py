@@ -97,6 +97,55 @@ def test_no_answer_makes_a_checker_raise(name, answer):
 # planted mistakes
 
 
+def mean_before_square(voice, background, snr_db):
+    ratio = voice.mean() ** 2 / background.mean() ** 2
+    return voice + (ratio / 10 ** (snr_db / 10)).sqrt() * background
+
+
+def labels_at_16_khz(spans, frames, hop, sample_rate):
+    return labels(spans, frames, hop, 16_000)
+
+
+def first_lag_forgotten(wave, sample_rate):
+    return sample_rate / (
+        round(sample_rate / pitch(wave, sample_rate)) - sample_rate // 400
+    )
+
+
+def wrong_signs(wave, frequency, bandwidth, sample_rate):
+    a, b, c = coefficients(frequency, bandwidth, sample_rate)
+    before = torch.cat([wave.new_zeros(2), wave])
+    return (before[2:] + b * before[1:-1] + c * before[:-2]) / a
+
+
+def digits_glued(seed, index):
+    rng = np.random.default_rng(int(f"{seed}{index}"))
+    return int(rng.integers(1000)), EMOTIONS[rng.integers(len(EMOTIONS))]
+
+
+def same_dice_twice(seed, index):
+    speaker = np.random.default_rng([seed, index]).integers(1000)
+    emotion = np.random.default_rng([seed, index]).integers(len(EMOTIONS))
+    return int(speaker), EMOTIONS[emotion]
+
+
+@pytest.mark.parametrize(
+    "checker, answer, mistake",
+    [
+        ("mix_at_snr", mean_before_square, "mean before square"),
+        ("frame_labels", labels_at_16_khz, "sample rate fixed"),
+        ("pitch_of", first_lag_forgotten, "first lag forgotten"),
+        ("undo_formant", wrong_signs, "wrong signs"),
+        ("draw_item", digits_glued, "digits glued together"),
+        ("draw_item", same_dice_twice, "same dice twice"),
+    ],
+)
+def test_mistakes_that_readers_made(checker, answer, mistake):
+    report = getattr(check, checker)(answer)
+    assert not report.passed
+    assert report.mistake == mistake, report
+
+
 def power_for_amplitude(voice, background, snr_db):
     ratio = voice.square().mean() / background.square().mean()
     return voice + ratio / 10 ** (snr_db / 10) * background

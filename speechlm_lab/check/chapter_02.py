@@ -50,6 +50,17 @@ def mix_at_snr(learner: Callable) -> str:
                     voice + 10 ** (-snr_db / 20) * background,
                     "The powers of voice and background belong into the gain.",
                 ),
+                "mean before square": (
+                    voice
+                    + np.sqrt(
+                        np.mean(voice) ** 2
+                        / np.mean(background) ** 2
+                        / 10 ** (snr_db / 10)
+                    )
+                    * background,
+                    "You square the mean. Square the samples first, then take the "
+                    "mean: a wave's own mean is near 0.",
+                ),
                 "voice scaled": (
                     louder_voice * voice + background,
                     "You scaled the voice. Leave it, and scale the background.",
@@ -89,6 +100,11 @@ def frame_labels(learner: Callable) -> str:
 
     right = at(centre, lambda s, t: s.start <= t < s.end)
     if list(got) == right:
+        require(
+            list(learner(spans, frames, hop // 2, sample_rate // 2)) == right,
+            "Right at 16 kHz only: use the sample_rate that you are given.",
+            "sample rate fixed",
+        )
         return "Each frame has the label of its centre, and silence has none."
     filled, last = [], ""
     for label in right:
@@ -157,6 +173,11 @@ def pitch_of(learner: Callable) -> str:
                 pitch * 16_000 / sample_rate,
                 "Right at 16 kHz only: use the sample_rate that you are given.",
             ),
+            "first lag forgotten": (
+                sample_rate / max(1.0, round(period) - sample_rate // 400),
+                "Your list begins with the shortest lag, not with lag 0: add it to "
+                "the place of the largest entry.",
+            ),
             "an octave low": (
                 pitch / 2,
                 "An octave too low: the wave repeats after two periods as well.",
@@ -208,6 +229,11 @@ def undo_formant(learner: Callable) -> str:
                     scipy.signal.lfilter(zeros, poles, wave),
                     "The shape is right and the level is not: solve the resonator's "
                     "equation for x[t], and A ends up under everything.",
+                ),
+                "wrong signs": (
+                    scipy.signal.lfilter([1.0, b, c], a, wave),
+                    "Look at the signs: on the other side of the equation B y[t-1] "
+                    "and C y[t-2] are taken away.",
                 ),
                 "resonates again": (
                     scipy.signal.lfilter([a], zeros, wave),
@@ -282,7 +308,24 @@ def draw_item(learner: Callable) -> str:
             "each other. Give the generator both: [seed, index].",
             "seed times a number plus index",
         )
+    glued = [_draw(learner, 1, 10 + index) for index in range(10)]
+    require(
+        glued != [_draw(learner, 11, index) for index in range(10)],
+        'Item 10 of seed 1 is item 0 of seed 11: as text, "1" and "10" are "110", and '
+        'so are "11" and "0". Give the generator both: [seed, index].',
+        "digits glued together",
+    )
     speakers, emotions = zip(*drawn, strict=True)
+    follows = [
+        EMOTIONS.index(emotion) == speaker * len(EMOTIONS) // SPEAKERS
+        for speaker, emotion in drawn
+    ]
+    require(
+        np.mean(follows) < 0.9,
+        "The speaker decides the emotion: you start the same dice twice, once for "
+        "each. Make one generator and draw from it twice.",
+        "same dice twice",
+    )
     rare = min(EMOTIONS, key=emotions.count)
     require(
         emotions.count(rare) > 50,

@@ -8,8 +8,9 @@ and sound begins and ends is known, because all of it was decided beforehand.
 
 The voices are made by eSpeak NG, a formant synthesiser. It is free software under the
 GNU General Public License, version 3 or later. The `espeakng-loader` wheel brings it as
-a separate shared library, which is loaded at run time; see `corpus.espeak`. No
-recording of any person is in it.
+a separate shared library, which is loaded at run time; see `corpus.espeak`. Vowels
+and voiced sounds are computed; for voiceless consonants such as s and sh it plays short
+recordings of its own, the same for every speaker.
 
 An item is a pure function of its arguments. Samples are rounded to 16 bits, so that an
 item written to a 16-bit file is read back unchanged.
