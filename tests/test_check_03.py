@@ -1,0 +1,126 @@
+"""The checkers of chapter 03: right answers pass, planted mistakes are named."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as nnf
+
+from speechlm_lab import check
+from speechlm_lab.check import chapter_03
+
+
+def entropy(codes, V):
+    share = torch.bincount(codes, minlength=V).double() / len(codes)
+    return float(torch.special.entr(share).sum() / math.log(2))
+
+
+def bits(codes, V, frame_rate):
+    return frame_rate * entropy(codes, V)
+
+
+def bits_nan(codes, V, frame_rate):
+    share = torch.bincount(codes, minlength=V) / len(codes)
+    return -frame_rate * (share * share.log2()).sum()
+
+
+def gradient(latents, codebook):
+    codebook = codebook.clone().requires_grad_()
+    codes = torch.cdist(latents, codebook).argmin(1)
+    (latents - codebook[codes]).square().mean().backward()
+    return codebook.grad
+
+
+def spread(points, size, score=lambda d: d.min(1).values.argmax()):
+    chosen = [0]
+    while len(chosen) < size:
+        chosen.append(int(score(torch.cdist(points, points[chosen]))))
+    return points[chosen]
+
+
+def direction(latents, codebook):
+    unit = nnf.normalize(codebook, dim=1)
+    return (nnf.normalize(latents, dim=1) @ unit.T).argmax(1)
+
+
+def grid(codes, levels):
+    digits = np.stack(np.unravel_index(codes.numpy(), levels), 1)
+    return torch.tensor(2 * digits / (np.array(levels) - 1) - 1)
+
+
+RIGHT = {
+    "useful_bits": bits,
+    "codebook_gradient": gradient,
+    "spread_start": spread,
+    "nearest_direction": direction,
+    "grid_point": grid,
+}
+MISTAKES = [
+    ("useful_bits", bits_nan, "unused entries"),
+    ("useful_bits", lambda c, V, r: r * entropy(c, V) * math.log(2), "nats"),
+    ("useful_bits", lambda c, V, r: r * math.log2(V), "all entries alike"),
+    ("useful_bits", lambda c, V, r: r * 2 ** entropy(c, V), "perplexity"),
+    ("useful_bits", lambda c, V, r: entropy(c, V), "frame rate forgotten"),
+    ("codebook_gradient", lambda z, e: -gradient(z, e), "sign"),
+    ("codebook_gradient", lambda z, e: gradient(z, e) * z.numel(), "not divided"),
+    ("codebook_gradient", lambda z, e: gradient(z, e) * 3, "divided by N only"),
+    ("codebook_gradient", lambda z, e: gradient(z, e) / 2, "two forgotten"),
+    (
+        "codebook_gradient",
+        lambda z, e: 2 * (len(z) * e - z.sum(0)) / z.numel(),
+        "every entry",
+    ),
+    (
+        "spread_start",
+        lambda p, n: spread(p, n, lambda d: d[:, -1].argmax()),
+        "farthest from the last",
+    ),
+    (
+        "spread_start",
+        lambda p, n: spread(p, n, lambda d: d.sum(1).argmax()),
+        "farthest on average",
+    ),
+    ("spread_start", lambda p, n: torch.arange(n), "indices"),
+    (
+        "nearest_direction",
+        lambda z, e: torch.cdist(z, e).argmin(1),
+        "distance",
+    ),
+    ("nearest_direction", lambda z, e: (z @ e.T).argmax(1), "long entries win"),
+    ("nearest_direction", lambda z, e: direction(-z, e), "opposite"),
+    ("grid_point", lambda c, n: grid(c, n).flip(1), "columns reversed"),
+    ("grid_point", lambda c, n: (grid(c, n) + 1) / 2, "from 0 to 1"),
+    (
+        "grid_point",
+        lambda c, n: (grid(c, n) + 1) * (torch.tensor(n) - 1) / torch.tensor(n) - 1,
+        "largest digit below 1",
+    ),
+]
+
+
+def test_every_checker_is_tested():
+    assert set(RIGHT) == set(chapter_03.__all__)
+    assert {name for name, _, _ in MISTAKES} == set(RIGHT)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_the_right_answer_passes(name):
+    report = getattr(check, name)(RIGHT[name])
+    assert report.passed, report
+
+
+@pytest.mark.parametrize("name, answer, mistake", MISTAKES)
+def test_planted_mistakes_are_named(name, answer, mistake):
+    report = getattr(check, name)(answer)
+    assert not report.passed
+    assert report.mistake == mistake, report
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize(
+    "answer", [lambda *a: None, lambda *a: 1 / 0, 3, lambda *a: "text"]
+)
+def test_no_answer_makes_a_checker_raise(name, answer):
+    report = getattr(check, name)(answer)
+    assert not report.passed and report.message
