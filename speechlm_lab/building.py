@@ -86,6 +86,7 @@ def execute(chapter: Path, gpu: bool | None = None):
 
         gpu = torch.cuda.is_available()
     notebook = nbformat.read(chapter, as_version=4)
+    tagged = [nbformat.from_dict(cell.metadata) for cell in notebook.cells]
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if gpu and "gpu" in tags and "skip-execution" in tags:
@@ -97,6 +98,7 @@ def execute(chapter: Path, gpu: bool | None = None):
         timeout=CELL_TIMEOUT,
         resources={"metadata": {"path": str(chapter.parent)}},
         skip_cells_with_tag="skip-execution",
+        record_timing=False,
     )
     running = {}
     client.on_cell_start = lambda cell, cell_index: running.update(
@@ -116,6 +118,9 @@ def execute(chapter: Path, gpu: bool | None = None):
             f"{chapter.name}, cell {index} (id {cell.get('id', '?')}) failed:\n"
             + "\n".join(f"    {line}" for line in text[-12:])
         ) from None
+    # jupyter-cache knows a notebook by its code cells, their metadata included
+    for cell, original in zip(notebook.cells, tagged, strict=True):
+        cell.metadata = original
     return notebook
 
 
@@ -175,6 +180,17 @@ def build_book(root: Path, force: bool = False) -> Path:
     return site
 
 
+def is_cached(cache, chapter: Path) -> bool:
+    """True if jupyter-cache has outputs for the chapter as it is now."""
+    import nbformat
+
+    try:
+        cache.match_cache_notebook(nbformat.read(chapter, as_version=4))
+    except KeyError:
+        return False
+    return True
+
+
 def _execute_stale(root: Path, force: bool) -> None:
     from jupyter_cache import get_cache
     from jupyter_cache.base import CacheBundleIn
@@ -183,10 +199,9 @@ def _execute_stale(root: Path, force: bool) -> None:
     record.parent.mkdir(exist_ok=True)
     executed = json.loads(record.read_text()) if record.exists() else {}
     cache = get_cache(str(root / "_build" / ".jupyter_cache"))
-    cached = {str(entry.uri) for entry in cache.list_cache_records()}
     for chapter in chapters(root):
         digest = chapter_digest(chapter, root)
-        fresh = executed.get(chapter.name) == digest and str(chapter) in cached
+        fresh = executed.get(chapter.name) == digest and is_cached(cache, chapter)
         if fresh and not force:
             print(f"  {chapter.name}: unchanged")
             continue

@@ -2,6 +2,8 @@
 
 import nbformat
 import pytest
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
 
 from speechlm_lab import building
 
@@ -91,3 +93,16 @@ def test_clean_removes_what_was_built(root):
     (root / "_build").mkdir()
     assert building.clean(root) == [root / "_build"]
     assert building.clean(root) == []
+
+
+def test_sphinx_finds_what_was_executed(root):
+    """Else it would run every chapter a second time, and show stale outputs."""
+    tags = {0: ["hide-input"], 1: ["gpu", "skip-execution"]}
+    path = write(root, ["print('one')", "y = 2"], tags)
+    cache = get_cache(str(root / "cache"))
+    assert not building.is_cached(cache, path)
+    bundle = CacheBundleIn(building.execute(path, gpu=True), str(path), data={})
+    cache.cache_notebook_bundle(bundle, check_validity=False)
+    assert building.is_cached(cache, path)
+    write(root, ["print('two')", "y = 2"], tags)
+    assert not building.is_cached(cache, path)
