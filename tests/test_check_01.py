@@ -16,8 +16,7 @@ from speechlm_lab.check.core import Wrong, checker, equal
 from speechlm_lab.spectral import istft, stft
 
 CHAPTER = Path(__file__).parent.parent / "chapters" / "01_spectrograms.ipynb"
-NAMES = ["alias", "quantize_with_zero", "spectrogram", "better_phase"]
-NAMES += ["seconds_in_context"]
+NAMES = "alias quantize_with_zero spectrogram better_phase seconds_in_context".split()
 
 
 def from_chapter(tag: str) -> dict:
@@ -78,6 +77,10 @@ def cut(wave, bits):
     return (wave * steps).int() / steps
 
 
+def far_too_many(wave, bits):
+    return (wave * 2**bits).round() / 2**bits
+
+
 def only_codes(wave, bits):
     return (wave * (2 ** (bits - 1) - 1)).round()
 
@@ -92,6 +95,13 @@ def frames_of(wave, n_fft, hop, window, pad=0):
 
 def no_window(wave, n_fft, hop):
     return frames_of(wave, n_fft, hop, 1).abs().T
+
+
+def one_frame_short(wave, n_fft, hop):
+    starts = range(0, len(wave) - n_fft, hop)
+    window = torch.hann_window(n_fft)
+    rows = [torch.fft.rfft(wave[s : s + n_fft] * window).abs() for s in starts]
+    return torch.stack(rows).T
 
 
 def symmetric(wave, n_fft, hop):
@@ -139,6 +149,18 @@ def kept_magnitude(magnitude, phase, hop):
     return there_and_back(torch.polar(magnitude, phase), hop)
 
 
+def only_magnitude(magnitude, phase, hop):
+    return there_and_back(torch.polar(magnitude, phase), hop).abs()
+
+
+def not_complex(magnitude, phase, hop):
+    return there_and_back(magnitude * phase, hop).angle()
+
+
+def default_frames(magnitude, phase, hop):
+    return stft(istft(torch.polar(magnitude, phase), hop)).angle()
+
+
 def turned(magnitude, phase, hop):
     return -there_and_back(torch.polar(magnitude, phase), hop).angle()
 
@@ -171,9 +193,11 @@ def upside_down(context, sample_rate, hop, K):
         ("alias", one_turn, "one turn only"),
         ("quantize_with_zero", even_levels, "no level at zero"),
         ("quantize_with_zero", too_many, "too many levels"),
+        ("quantize_with_zero", far_too_many, "too many levels"),
         ("quantize_with_zero", cut, "cut, not rounded"),
         ("quantize_with_zero", only_codes, "codes"),
         ("spectrogram", no_window, "no window"),
+        ("spectrogram", one_frame_short, "last frame missing"),
         ("spectrogram", symmetric, "symmetric window"),
         ("spectrogram", power, "power"),
         ("spectrogram", time_first, "time first"),
@@ -183,6 +207,9 @@ def upside_down(context, sample_rate, hop, K):
         ("better_phase", unchanged_phase, "phase unchanged"),
         ("better_phase", no_magnitude, "magnitude forgotten"),
         ("better_phase", kept_magnitude, "magnitude kept"),
+        ("better_phase", only_magnitude, "magnitude returned"),
+        ("better_phase", not_complex, "not complex"),
+        ("better_phase", default_frames, "shape"),
         ("better_phase", turned, "sign turned"),
         ("seconds_in_context", hop_forgotten, "hop forgotten"),
         ("seconds_in_context", k_forgotten, "K forgotten"),
@@ -195,6 +222,31 @@ def test_a_planted_mistake_gets_its_name(name, learner, mistake):
     assert not report.passed
     assert report.mistake == mistake
     assert len(report.message) > 30
+
+
+def divided_by_peak(wave, bits):
+    return only_codes(wave / wave.abs().max(), bits) / (2 ** (bits - 1) - 1)
+
+
+def two_steps(magnitude, phase, hop):
+    for _ in range(2):
+        phase = there_and_back(torch.polar(magnitude, phase), hop).angle()
+    return phase
+
+
+@pytest.mark.parametrize(
+    ("name", "learner", "words"),
+    [
+        ("alias", lambda f, rate: min(f, rate - f), "alias(9000, 8000) gives -1000;"),
+        ("quantize_with_zero", divided_by_peak, "the nearest level is"),
+        ("better_phase", two_steps, "your angle is"),
+        ("seconds_in_context", lambda c, r, h, K: c // r, "(2048, 16000, 256, 1)"),
+    ],
+)
+def test_an_unknown_mistake_is_told_by_an_example(name, learner, words):
+    report = getattr(check, name)(learner)
+    assert not report.passed and report.mistake is None
+    assert words in report.message
 
 
 # What every checker does, through one small checker

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.signal
 import torch
 
-from speechlm_lab.check.core import as_array, checker, equal, require
+from speechlm_lab.check.core import Wrong, as_array, checker, equal, require
 
 __all__ = [
     "alias",
@@ -29,9 +29,8 @@ def alias(learner: Callable) -> str:
     said = [
         float(as_array(learner(f, rate), f"alias({f}, {rate})")) for f, rate in cases
     ]
-    equal(
-        said, heard, "the list of frequencies for (frequency, sample_rate) in "
-        f"{cases}",
+    _equal_numbers(
+        "alias", cases, said, heard,
         {
             "unchanged": (
                 [f for f, _ in cases],
@@ -58,40 +57,72 @@ def alias(learner: Callable) -> str:
     return "A tone is heard at its distance from the nearest multiple of the rate."
 
 
+def _equal_numbers(
+    name: str,
+    cases: list[tuple],
+    said: list[float],
+    right: list[float],
+    mistakes: dict[str, tuple[list[float], str]],
+) -> None:
+    """`equal`, but an unknown mistake is told by the first case that shows it."""
+    try:
+        equal(said, right, name, mistakes)
+    except Wrong as wrong:
+        if wrong.mistake:
+            raise
+        for case, a, b in zip(cases, said, right, strict=True):
+            require(
+                bool(np.isclose(a, b)), f"{name}{case} gives {a:.5g}; {b:.5g} is right."
+            )
+        raise
+
+
 @checker
 def quantize_with_zero(learner: Callable) -> str:
     """Reference: the nearest of the levels, found by comparing with each of them."""
-    x = np.append(np.linspace(-1, 1, 302), 1e-3)  # none midway between levels
-    for bits in (4, 2):
+    full = np.append(np.linspace(-1, 1, 302), 1e-3)  # none midway between levels
+    for bits, x in ((4, full), (2, full), (4, 0.6 * full)):
         n = 2 ** (bits - 1) - 1
+        right = _nearest(x, np.arange(-n, n + 1) / n)
         result = learner(torch.tensor(x, dtype=torch.float32), bits)
-        equal(
-            result, _nearest(x, np.arange(-n, n + 1) / n),
-            f"quantize_with_zero(x, bits={bits})",
-            {
-                "no level at zero": (
-                    _nearest(x, np.linspace(-1, 1, 2**bits)),
-                    "Your levels run evenly from -1 to 1, but none of them is 0: an "
-                    "even number of levels has no middle one. Use one fewer.",
-                ),
-                "too many levels": (
-                    _nearest(x, np.arange(-n - 1, n + 2) / (n + 1)),
-                    f"You have {2 * n + 3} levels, and {bits} bits can number only "
-                    f"{2**bits}: take {n} above 0 and {n} below.",
-                ),
-                "cut, not rounded": (
-                    np.trunc(x.astype(np.float32) * n) / n,
-                    "You cut the fraction off, which is up to a whole step of error. "
-                    "Go to the nearest level: round.",
-                ),
-                "codes": (
-                    _nearest(x, np.arange(-n, n + 1) / n) * n,
-                    "These are codes, from -n to n. Return the samples that they stand "
-                    "for: divide by n again.",
-                ),
-            },
-            tolerance=1e-5,
-        )  # fmt: skip
+        got = as_array(result, f"quantize_with_zero(x, bits={bits})")
+        try:
+            equal(
+                got, right, f"quantize_with_zero(x, bits={bits})",
+                {
+                    "no level at zero": (
+                        _nearest(x, np.linspace(-1, 1, 2**bits)),
+                        "Your levels run evenly from -1 to 1, but none of them is 0: "
+                        "an even number of levels has no middle one. Use one fewer.",
+                    ),
+                    "cut, not rounded": (
+                        np.trunc(x.astype(np.float32) * n) / n,
+                        "You cut the fraction off, which is up to a whole step of "
+                        "error. Go to the nearest level: round.",
+                    ),
+                    "codes": (
+                        right * n,
+                        "These are codes, from -n to n. Return the samples that they "
+                        "stand for: divide by n again.",
+                    ),
+                },
+                tolerance=1e-5,
+            )  # fmt: skip
+        except Wrong as wrong:
+            if wrong.mistake or got.shape != x.shape:
+                raise
+            levels = len(np.unique(got.round(5)))
+            require(
+                levels <= 2**bits,
+                f"You have {levels} levels, and {bits} bits can number only "
+                f"{2**bits}: take {n} above 0 and {n} below.",
+                "too many levels",
+            )
+            i = np.abs(got - right).argmax()
+            raise Wrong(
+                f"With {bits} bits the sample {x[i]:.3f} became {got[i]:.3f}; the "
+                f"nearest level is {right[i]:.3f}."
+            ) from None
     return "Silence stays silent, and no sample is off by more than half a step."
 
 
@@ -102,7 +133,7 @@ def _nearest(x: np.ndarray, levels: np.ndarray) -> np.ndarray:
 @checker
 def spectrogram(learner: Callable) -> str:
     """Reference: numpy's transform of frames under scipy's window, in a loop."""
-    x = np.random.default_rng(0).uniform(-1, 1, 150)
+    x = np.random.default_rng(0).uniform(-1, 1, 152)  # 32 + 15 * 8: all used
     for n_fft, hop in ((32, 8), (24, 10)):
         result = learner(torch.tensor(x, dtype=torch.float32), n_fft, hop)
         right = _spectrogram(x, scipy.signal.get_window("hann", n_fft), hop)
@@ -121,7 +152,7 @@ def spectrogram(learner: Callable) -> str:
             "mirrored half",
         )
         equal(
-            got, right, f"spectrogram(x, n_fft={n_fft}, hop={hop}) of 150 samples",
+            got, right, f"spectrogram(x, n_fft={n_fft}, hop={hop}) of 152 samples",
             {
                 "no window": (
                     _spectrogram(x, np.ones(n_fft), hop),
@@ -136,6 +167,11 @@ def spectrogram(learner: Callable) -> str:
                 "power": (
                     right**2,
                     "These are squared magnitudes, the power. Leave out the square.",
+                ),
+                "last frame missing": (
+                    right[:, :-1],
+                    "The last frame is missing: there are 1 + (T - n_fft) // hop, and "
+                    "one that ends exactly where the wave ends still counts.",
                 ),
                 "time first": (
                     right.T,
@@ -187,28 +223,55 @@ def better_phase(learner: Callable) -> str:
             "magnitude kept",
         )
         require(False, "These are complex numbers; return angles in radians.")
+    require(
+        result.shape == after.shape,
+        f"Your phase has the shape {list(result.shape)}; it should be "
+        f"{list(after.shape)}. Do istft and stft know hop, and stft also n_fft?",
+        "shape",
+    )
     # angles are compared as points, since -pi and pi are the same; where the new
     # magnitude is near 0 the angle is chance, so it is the weight
     weight = np.abs(after)
-    equal(
-        weight * np.exp(1j * result), after, "the new phase",
-        {
-            "phase unchanged": (
-                weight * np.exp(1j * phase),
-                "This is the phase that was given. Go back to a wave and forth again.",
-            ),
-            "magnitude forgotten": (
-                weight * np.exp(1j * np.angle(step(np.exp(1j * phase)))),
-                "The given magnitude was not used: combine it with the phase before "
-                "going back to a wave, torch.polar(magnitude, phase).",
-            ),
-            "sign turned": (
-                weight * np.exp(-1j * np.angle(after)),
-                "The sign of the angle is turned: use angle() as it is.",
-            ),
-        },
-        tolerance=1e-2,
-    )  # fmt: skip
+    points = weight * np.exp(1j * result)
+    try:
+        equal(
+            points, after, "the new phase",
+            {
+                "phase unchanged": (
+                    weight * np.exp(1j * phase),
+                    "This is the phase that was given. Go back to a wave and forth "
+                    "again.",
+                ),
+                "magnitude returned": (
+                    weight * np.exp(1j * weight),
+                    "This is the new magnitude. Keep the new phase: angle() instead "
+                    "of abs().",
+                ),
+                "magnitude forgotten": (
+                    weight * np.exp(1j * np.angle(step(np.exp(1j * phase)))),
+                    "The given magnitude was not used: combine it with the phase "
+                    "before going back to a wave, torch.polar(magnitude, phase).",
+                ),
+                "not complex": (
+                    weight * np.exp(1j * np.angle(step(magnitude * phase))),
+                    "A magnitude times an angle is no complex number: combine them "
+                    "with torch.polar(magnitude, phase).",
+                ),
+                "sign turned": (
+                    weight * np.exp(-1j * np.angle(after)),
+                    "The sign of the angle is turned: use angle() as it is.",
+                ),
+            },
+            tolerance=1e-2,
+        )  # fmt: skip
+    except Wrong as wrong:
+        if wrong.mistake:
+            raise
+        k, f = np.unravel_index(np.abs(points - after).argmax(), after.shape)
+        raise Wrong(
+            f"In bin {k} of frame {f} your angle is {result[k, f]:.2f}; "
+            f"{np.angle(after[k, f]):.2f} is right."
+        ) from None
     return "One step of Griffin-Lim, the same as with librosa."
 
 
@@ -219,9 +282,9 @@ def seconds_in_context(learner: Callable) -> str:
     said = [
         float(as_array(learner(*case), f"seconds_in_context{case}")) for case in cases
     ]
-    equal(
+    _equal_numbers(
+        "seconds_in_context", cases,
         said, [c / (rate / hop * K) for c, rate, hop, K in cases],
-        f"the list of seconds for (context, sample_rate, hop, K) in {cases}",
         {
             "hop forgotten": (
                 [c / (rate * K) for c, rate, hop, K in cases],
