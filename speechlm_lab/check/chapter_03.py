@@ -7,7 +7,7 @@ import scipy.spatial.distance
 import scipy.stats
 import torch
 
-from speechlm_lab.check.core import checker, equal, require
+from speechlm_lab.check.core import Wrong, as_array, checker, equal, require
 
 __all__ = [
     "codebook_gradient",
@@ -27,7 +27,14 @@ def useful_bits(learner: Callable) -> str:
     ):
         share = np.bincount(codes, minlength=size) / len(codes)
         bits = scipy.stats.entropy(share, base=2)
-        got = learner(torch.tensor(codes), size, frame_rate)
+        part = len(codes) / size  # makes a share of the codes a share of V
+        got = torch.as_tensor(learner(torch.tensor(codes), size, frame_rate))
+        require(
+            got.numel() == 1,
+            f"You return {got.numel()} numbers. The entropy is their sum over the "
+            "entries: one number.",
+            "not summed",
+        )
         require(
             not np.isnan(float(got)),
             "You get NaN: an entry that never occurs has share 0, and 0 · log 0 is "
@@ -35,9 +42,7 @@ def useful_bits(learner: Callable) -> str:
             "unused entries",
         )
         equal(
-            float(got),
-            frame_rate * bits,
-            f"useful_bits(codes, {size}, {frame_rate:g})",
+            float(got), frame_rate * bits, f"useful_bits(codes, {size}, {frame_rate})",
             {
                 "nats": (
                     frame_rate * scipy.stats.entropy(share),
@@ -56,12 +61,27 @@ def useful_bits(learner: Callable) -> str:
                     frame_rate * 2**bits,
                     "That is the perplexity, 2 to the entropy. Stop one step before.",
                 ),
+                "minus forgotten": (
+                    -frame_rate * bits,
+                    "Only the sign is wrong: log2 of a share is negative, so the "
+                    "entropy is -sum(share * log2(share)).",
+                ),
+                "shares of V": (
+                    -frame_rate * np.sum(share * part * np.log2(share * part + 1e-12)),
+                    "A share is a count over the number of codes, len(codes), not "
+                    "over V. The shares add up to 1.",
+                ),
+                "not weighted": (
+                    -frame_rate * np.log2(share[share > 0]).mean(),
+                    "An entry that comes often counts often: weight each -log2 by "
+                    "its share instead of taking the plain mean.",
+                ),
                 "frame rate forgotten": (
                     bits,
                     "That is bits a code. There are frame_rate codes in a second.",
                 ),
             },
-        )
+        )  # fmt: skip
     return "Entropy times frame rate: what the codes really tell."
 
 
@@ -77,10 +97,25 @@ def codebook_gradient(learner: Callable) -> str:
         total[v] += 2 * (codebook[v] - z)
     right = total / latents.size
     count = np.bincount(chosen, minlength=len(codebook))[:, None]
-    equal(
-        learner(_tensor(latents), _tensor(codebook)),
-        right,
-        "codebook_gradient(latents, codebook)",
+    last = np.zeros_like(codebook)
+    last[chosen] = 2 * (codebook[chosen] - latents) / latents.size
+    got = learner(_tensor(latents), _tensor(codebook))
+    shape = tuple(getattr(got, "shape", ()))
+    require(
+        shape != latents.shape,
+        "That is one row for each latent: what the latents get, or not yet added up. "
+        "Each entry gets the sum over the latents that chose it, [V, D].",
+        "a row for each latent",
+    )
+    unused = torch.as_tensor(got)[-1:]
+    require(
+        not bool(torch.isnan(unused).any()),
+        "The row of an entry that nobody chose is NaN: you divide 0 by 0. Its "
+        "gradient is 0.",
+        "unused entry",
+    )
+    _equal_rows(
+        got, right, "codebook_gradient(latents, codebook)",
         {
             "sign": (-right, "The sign is wrong: the entry stands with a minus."),
             "not divided": (total, "A mean divides by N · D; you return the sum."),
@@ -93,6 +128,16 @@ def codebook_gradient(learner: Callable) -> str:
                 "You divide each row by its own count. The mean is over all N · D "
                 "numbers, so an entry that is seldom chosen gets a small gradient.",
             ),
+            "last one only": (
+                last,
+                "With out[codes] = ... each latent overwrites the one before it. Add "
+                "up: index_add_, count_and_sum, or a loop with +=.",
+            ),
+            "count forgotten": (
+                (2 * codebook * (1 - count) + total) / latents.size,
+                "Each latent that chose an entry brings the entry once: multiply the "
+                "entry by its count.",
+            ),
             "two forgotten": (
                 right / 2,
                 "Half of it: the derivative of a square brings a factor of 2.",
@@ -102,7 +147,8 @@ def codebook_gradient(learner: Callable) -> str:
                 "You let every latent pull at every entry. Each chooses one.",
             ),
         },
-    )
+        lambda v: f"Entry {v}, chosen by {count[v, 0]} of {len(latents)} latents,",
+    )  # fmt: skip
     return "Equal to the derivative, and zero for the entry that nobody chose."
 
 
@@ -122,17 +168,30 @@ def spread_start(learner: Callable) -> str:
 
     right = choose(lambda d: d.min(1).argmax())
     got = learner(_tensor(points), size)
-    shape = tuple(getattr(got, "shape", ()))
     require(
-        shape != (size,),
+        np.shape(got) != (size,),
         "You return the numbers of the points. Return the points: points[chosen].",
         "indices",
     )
-    equal(
-        got,
-        points[right],
-        "spread_start(points, 5)",
+    require(
+        np.shape(got) != (size, 2) or np.allclose(got[0], points[0], atol=1e-5),
+        "The first row is not points[0]: begin with the first point.",
+        "another first point",
+    )
+    from_first = scipy.spatial.distance.cdist(points, points[:1])[:, 0]
+    _equal_rows(
+        got, points[right], "spread_start(points, 5)",
         {
+            "all from the first": (
+                points[np.append(0, from_first.argsort()[:-size:-1])],
+                "You take the points farthest from the first one, all at once. Measure "
+                "again after each choice, from all chosen so far.",
+            ),
+            "nearest": (
+                points[choose(lambda d: d.min(1).argmin())],
+                "You take the point that is nearest to a chosen one, which is that "
+                "point itself, again and again: argmax, not argmin.",
+            ),
             "farthest from the last": (
                 points[choose(lambda d: d[:, -1].argmax())],
                 "You look at the distance to the last chosen point only, and so jump "
@@ -149,7 +208,8 @@ def spread_start(learner: Callable) -> str:
                 "the nearest chosen one: min before argmax.",
             ),
         },
-    )
+        lambda v: f"Choice {v}, counted from 0,",
+    )  # fmt: skip
     return "The first point, then always the loneliest one."
 
 
@@ -160,11 +220,21 @@ def nearest_direction(learner: Callable) -> str:
     latents = rng.standard_normal((200, 4)) * rng.uniform(0.1, 5, (200, 1))
     codebook = rng.standard_normal((9, 4)) * rng.uniform(0.1, 5, (9, 1))
     cosine = 1 - scipy.spatial.distance.cdist(latents, codebook, "cosine")
-    equal(
-        learner(_tensor(latents), _tensor(codebook)),
-        cosine.argmax(1),
-        "nearest_direction(latents, codebook)",
+    columns = codebook / np.linalg.norm(codebook, axis=0)
+    got = learner(_tensor(latents), _tensor(codebook))
+    require(
+        np.shape(got) != cosine.shape,
+        "That is a score for each entry. Return the number of the best: argmax(1).",
+        "scores",
+    )
+    _equal_rows(
+        got, cosine.argmax(1), "nearest_direction(latents, codebook)",
         {
+            "wrong axis": (
+                (latents @ columns.T).argmax(1),
+                "You scale the columns to length 1. An entry is a row: normalize(..., "
+                "dim=1).",
+            ),
             "distance": (
                 scipy.spatial.distance.cdist(latents, codebook).argmin(1),
                 "You compare places. Two vectors can point the same way and lie far "
@@ -184,7 +254,8 @@ def nearest_direction(learner: Callable) -> str:
                 "An entry that points the opposite way is not near: no abs.",
             ),
         },
-    )
+        lambda i: f"Latent {i}",
+    )  # fmt: skip
     return "By direction alone, whatever the lengths."
 
 
@@ -196,11 +267,20 @@ def grid_point(learner: Callable) -> str:
         digits = np.stack(np.unravel_index(codes, levels), axis=1)  # [N, d]
         other = np.stack(np.unravel_index(codes, levels, order="F"), axis=1)
         base = np.array(levels)
-        equal(
-            learner(torch.from_numpy(codes), levels),
-            2 * digits / (base - 1) - 1,
-            f"grid_point(codes, {levels})",
+        got = learner(torch.from_numpy(codes), levels)
+        require(
+            np.shape(got) != digits.T.shape,
+            "You return [d, N]. A row is one point: torch.stack(..., dim=1).",
+            "transposed",
+        )
+        _equal_rows(
+            got, 2 * digits / (base - 1) - 1, f"grid_point(codes, {levels})",
             {
+                "nothing taken off": (
+                    2 * (codes[:, None] % base) / (base - 1) - 1,
+                    "You take each digit from the whole code. After each digit go on "
+                    "with codes // base.",
+                ),
                 "digits reversed": (
                     2 * other / (base - 1) - 1,
                     "You take the first digit as the one that counts least. In "
@@ -220,8 +300,30 @@ def grid_point(learner: Callable) -> str:
                 ),
                 "digits": (digits, "Those are the digits. Now place them in [-1, 1]."),
             },
-        )
+            lambda i: f"Code {i}",
+        )  # fmt: skip
     return "Every code is back at its place on the grid."
+
+
+def _equal_rows(
+    got: object,
+    right: np.ndarray,
+    what: str,
+    mistakes: dict[str, tuple[np.ndarray, str]],
+    name: Callable[[int], str],
+) -> None:
+    """`equal`, but an unknown mistake is told by the first row that shows it."""
+    try:
+        equal(got, right, what, mistakes)
+    except Wrong as wrong:
+        got = as_array(got, what)
+        if wrong.mistake or got.shape != right.shape:
+            raise
+        far = np.abs(got - right) > 1e-4 * np.abs(right).max()
+        row = int(far.reshape(len(right), -1).any(1).argmax())
+        got = got.astype(int) if right.dtype.kind == "i" else got.round(3)
+        shown = [values[row].tolist() for values in (got, right.round(3))]
+        raise Wrong(f"{name(row)} gives {shown[0]}; {shown[1]} is right.") from None
 
 
 def _tensor(values: np.ndarray) -> torch.Tensor:
