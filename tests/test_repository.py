@@ -27,6 +27,7 @@ LAYERS = [
     ["quantize"],
     ["codes_file"],
     ["codec"],
+    ["recogniser"],
     ["patterns"],
     ["lm", "sampling"],
     ["layout", "speechlm"],

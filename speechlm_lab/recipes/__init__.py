@@ -2,6 +2,7 @@
 
     python -m speechlm_lab train codec
     python -m speechlm_lab train lm --codec runs/codec
+    python -m speechlm_lab train recogniser
 
 A training leaves `model.safetensors`, `config.json`, a card `README.md` and `log.csv`
 in its folder. Stopped at any moment, by Ctrl-C or harder, the same command goes on
@@ -15,11 +16,12 @@ from pathlib import Path
 
 from speechlm_lab.recipes.codec import CodecRecipe
 from speechlm_lab.recipes.lm import LMRecipe
+from speechlm_lab.recipes.recogniser import RecogniserRecipe
 from speechlm_lab.train import TrainError, Training
 
-RECIPES = {"codec": CodecRecipe, "lm": LMRecipe}
+RECIPES = {"codec": CodecRecipe, "lm": LMRecipe, "recogniser": RecogniserRecipe}
 
-__all__ = ["RECIPES", "CodecRecipe", "LMRecipe", "main", "run"]
+__all__ = ["RECIPES", "CodecRecipe", "LMRecipe", "RecogniserRecipe", "main", "run"]
 
 
 def run(
@@ -31,7 +33,7 @@ def run(
     minutes: float | None = None,
     codec: str | None = None,
 ) -> Training:
-    """Run the recipe `name` ("codec" or "lm") in the folder `out` (runs/<name>).
+    """Run a recipe, by its `name` in RECIPES, in the folder `out` (runs/<name>).
 
     `steps`, `threads` and `minutes` (of training audio) replace those of the recipe;
     `codec` is the folder of the codec that "lm" learns from. Without `resume` a
@@ -44,6 +46,8 @@ def run(
     changes = {key: value for key, value in changes.items() if value is not None}
     recipe = replace(recipe, train=replace(recipe.train, **changes))
     if minutes is not None:
+        if not hasattr(recipe, "pool"):
+            raise TrainError(f"the recipe {name} keeps no audio: leave minutes out")
         recipe = replace(recipe, pool=replace(recipe.pool, minutes=minutes))
     if codec is not None:
         if name != "lm":
