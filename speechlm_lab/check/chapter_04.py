@@ -1,0 +1,315 @@
+"""Checkers of chapter 04: bits, levels, dropout, residuals, less greedy pairs."""
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.spatial.distance
+import torch
+
+from speechlm_lab.check.core import checker, equal, require
+
+__all__ = ["best_pair", "left_over", "level_share", "levels_for", "swap_level"]
+
+
+@checker
+def levels_for(learner: Callable) -> str:
+    """Checks levels_for(budget, frame_rate, V, K) -> levels that fit, 0 to K."""
+    for budget, frame_rate, size, levels in (
+        (3_000, 75.0, 1024, 32),  # exactly 4
+        (1_000, 50.0, 512, 8),  # 2.2
+        (5_000, 12.5, 2048, 32),  # more than there are
+        (400, 50.0, 512, 8),  # not one
+        (1_700, 62.5, 64, 8),  # 4.5
+    ):
+        each = frame_rate * np.log2(size)
+        right = min(levels, int(budget / each + 1e-9))
+        got = learner(budget, frame_rate, size, levels)
+        where = f"levels_for({budget}, {frame_rate:g}, {size}, {levels})"
+        equal(
+            got,
+            right,
+            where,
+            {
+                "more than there are": (
+                    int(budget / each + 1e-9),
+                    f"The codec has {levels} levels: no budget buys more.",
+                ),
+                "at least one": (
+                    max(1, right),
+                    f"One level takes {each:g} bit/s, more than the budget: return 0.",
+                ),
+                "rounded up": (
+                    min(levels, int(np.ceil(budget / each))),
+                    "You round up. A level that fits in part cannot be sent.",
+                ),
+                "rounded": (
+                    min(levels, round(budget / each)),
+                    "You round to the nearest number. Round down: a level that fits in "
+                    "part cannot be sent.",
+                ),
+                "not whole": (
+                    budget / each,
+                    "That is not a whole number of levels: round down.",
+                ),
+                "nats": (
+                    min(levels, int(budget / (frame_rate * np.log(size)))),
+                    "You take the natural logarithm. Bits need log2.",
+                ),
+                "entries as bits": (
+                    min(levels, int(budget / (frame_rate * size))),
+                    "A choice among V entries takes log2 V bits, not V.",
+                ),
+                "frame rate forgotten": (
+                    min(levels, int(budget / np.log2(size))),
+                    "You forgot the frame rate: a level sends frame_rate codes a "
+                    "second.",
+                ),
+            },
+        )
+    return "Whole levels only, and never more than there are."
+
+
+@checker
+def swap_level(learner: Callable) -> str:
+    """Checks swap_level(codes_a [K, F_a], codes_b [K, F_b], k) -> [K, F]."""
+    rng = np.random.default_rng(4)
+    for frames_a, frames_b, k in ((7, 5, 2), (4, 6, 1), (5, 5, 3)):
+        a = rng.integers(0, 100, (4, frames_a))
+        b = rng.integers(100, 200, (4, frames_b))
+        frames = min(frames_a, frames_b)
+        a_cut, b_cut = a[:, :frames], b[:, :frames]
+        rows = np.arange(1, 5)[:, None]  # levels, counted from 1
+        given = torch.from_numpy(a)
+        got = learner(given, torch.from_numpy(b), k)
+        equal(
+            got,
+            np.where(rows == k, b_cut, a_cut),
+            f"swap_level(codes_a, codes_b, {k})",
+            {
+                "counted from 0": (
+                    np.where(rows == k + 1, b_cut, a_cut),
+                    f"You swapped row {k}, which is level {k + 1}: levels count from "
+                    "1, rows from 0.",
+                ),
+                "the wrong way round": (
+                    np.where(rows == k, a_cut, b_cut),
+                    "You return B with a level of A. It should be A with a level of B.",
+                ),
+                "all levels up to k": (
+                    np.where(rows <= k, b_cut, a_cut),
+                    f"You took all levels from 1 to {k}. Take level {k} alone.",
+                ),
+                "all levels from k": (
+                    np.where(rows >= k, b_cut, a_cut),
+                    f"You took all levels from {k} on. Take level {k} alone.",
+                ),
+                "not cut": (
+                    np.where(
+                        (rows == k) & (np.arange(frames_a) < frames),
+                        np.resize(np.pad(b, ((0, 0), (0, 9)))[:, :frames_a], a.shape),
+                        a,
+                    ),
+                    "Your result is as long as A. Cut both to the shorter one first.",
+                ),
+                "nothing swapped": (a_cut, "That is A as it was."),
+            },
+            tolerance=0,
+        )
+    return "One level borrowed, the others untouched."
+
+
+@checker
+def level_share(learner: Callable) -> str:
+    """Checks level_share(K, p) -> [K], how probable it is that a level is used."""
+    for levels, p in ((8, 0.5), (4, 1.0), (5, 0.2), (3, 0.0)):
+        # counted: every outcome of the draw, one row each
+        used = np.tril(np.ones((levels, levels)))  # row i: levels 1 to i + 1
+        drawn = used.mean(0)
+        fewer = np.vstack([np.zeros(levels), used]).mean(0)  # from 0 to K
+        exactly = np.full(levels, 1 / levels)
+        equal(
+            learner(levels, p),
+            1 - p + p * drawn,
+            f"level_share({levels}, {p:g})",
+            {
+                "dropout always": (
+                    drawn,
+                    "That is right where dropout strikes. With probability 1 - p it "
+                    "does not, and all levels are used.",
+                ),
+                "p and 1 - p": (
+                    p + (1 - p) * drawn,
+                    "You exchanged p and 1 - p: p is the probability that the number "
+                    "of levels is drawn.",
+                ),
+                "without the rest": (
+                    p * drawn,
+                    "You forgot the items without dropout: they use all levels, with "
+                    "probability 1 - p.",
+                ),
+                "exactly k": (
+                    1 - p + p * exactly,
+                    "You count the draws that give exactly k. Level k is used by every "
+                    "draw of k or more.",
+                ),
+                "reversed": (
+                    (1 - p + p * drawn)[::-1],
+                    "Level 1 is used always, the last one most seldom: you have it the "
+                    "other way round.",
+                ),
+                "from 0": (
+                    1 - p + p * fewer,
+                    "The number is drawn from 1 to K, not from 0: level 1 is always "
+                    "used.",
+                ),
+                "each by itself": (
+                    np.full(levels, 1 - p),
+                    "You drop each level by itself. Dropout cuts off the end: fine "
+                    "levels go first.",
+                ),
+            },
+        )
+    return "Level 1 always, the last one least."
+
+
+@checker
+def left_over(learner: Callable) -> str:
+    """Checks left_over(latents [F, D], lists [K, V, D]) -> [K], mean squares."""
+    rng = np.random.default_rng(2)
+    latents = rng.standard_normal((50, 3)) + 0.3
+    lists = rng.standard_normal((4, 6, 3)) * np.array([1, 0.5, 0.3, 0.2])[:, None, None]
+
+    def encode(subtract: float = 1.0, book: Callable = lambda k: k) -> list[np.ndarray]:
+        residual, left = latents, []
+        for k in range(len(lists)):
+            entries = lists[book(k)]
+            chosen = scipy.spatial.distance.cdist(residual, entries).argmin(1)
+            left.append(residual - entries[chosen])
+            residual = residual - subtract * entries[chosen]
+        return left
+
+    left = encode()
+    before = [latents, *left[:-1]]
+    alone = encode(subtract=0.0)
+    added = encode(subtract=-1.0)
+    square = [np.mean(x**2) for x in left]
+    equal(
+        learner(_tensor(latents), _tensor(lists)),
+        square,
+        "left_over(latents, lists)",
+        {
+            "latents every time": (
+                [np.mean(x**2) for x in alone],
+                "Every level quantises the latents themselves. Level 2 gets what "
+                "level 1 left over.",
+            ),
+            "added": (
+                [np.mean((x + y) ** 2) for x, y in _steps(latents, added)],
+                "You add the entry to the residual. Subtract it.",
+            ),
+            "before": (
+                [np.mean(x**2) for x in before],
+                "You measure what comes in at each level. Measure after the "
+                "subtraction.",
+            ),
+            "root": (
+                np.sqrt(square),
+                "You took the root. Return the mean square.",
+            ),
+            "sum over numbers": (
+                np.multiply(square, latents.shape[1]),
+                "You sum over the D numbers of a latent. Take the mean over all F · D.",
+            ),
+            "sum": (
+                np.multiply(square, latents.size),
+                "That is the sum of squares. Take the mean.",
+            ),
+            "last only": (
+                square[-1],
+                "That is what is left at the end. Return it after each level, [K].",
+            ),
+            "first list every time": (
+                [np.mean(x**2) for x in encode(book=lambda k: 0)],
+                "You use list 1 at every level. Each level has its own.",
+            ),
+        },
+    )
+    return "Each level takes its part, and the rest goes on to the next."
+
+
+def _steps(latents: np.ndarray, left: list[np.ndarray]) -> list:
+    """Residuals and entries where each entry is added: (residual, entry) a level."""
+    pairs, residual = [], latents
+    for rest in left:
+        entry = residual - rest
+        pairs.append((residual, entry))
+        residual = residual + entry
+    return pairs
+
+
+@checker
+def best_pair(learner: Callable) -> str:
+    """Checks best_pair(latents [F, D], first [V, D], second [W, D]) -> [2, F]."""
+    rng = np.random.default_rng(5)
+    latents = rng.standard_normal((300, 3)) * 2
+    first = rng.standard_normal((5, 3)) * 2
+    second = rng.standard_normal((4, 3))
+    distance = np.stack(
+        [scipy.spatial.distance.cdist(latents - e, second) for e in first]
+    )  # [V, F, W]
+    flat = distance.transpose(1, 0, 2).reshape(len(latents), -1)
+    right = np.stack(np.unravel_index(flat.argmin(1), (5, 4)))
+    near = scipy.spatial.distance.cdist
+    one = near(latents, first).argmin(1)
+    two = near(latents - first[one], second).argmin(1)
+    back = near(latents, second).argmin(1)
+    forth = near(latents - second[back], first).argmin(1)
+    got = learner(_tensor(latents), _tensor(first), _tensor(second))
+    require(
+        tuple(getattr(got, "shape", ())) != (len(latents), 2),
+        "Your table is [F, 2]. Return codes as [2, F], a level a row.",
+        "transposed",
+    )
+    require(
+        tuple(getattr(got, "shape", ())) != (len(latents),),
+        "You return one number for each pair, [F]. Split it into the two codes: whole "
+        "part and remainder on dividing by W.",
+        "not split",
+    )
+    equal(
+        got,
+        right,
+        "best_pair(latents, first, second)",
+        {
+            "greedy": (
+                np.stack([one, two]),
+                "That is what RVQ does: the nearest entry first. Let every entry of "
+                "the first list try its best partner.",
+            ),
+            "second list first": (
+                np.stack([forth, back]),
+                "You are greedy from the second list on. Try all pairs.",
+            ),
+            "each by itself": (
+                np.stack([one, back]),
+                "You took the nearest entry of each list to the latent itself. It is "
+                "the sum of the two that should be near.",
+            ),
+            "rows exchanged": (right[::-1], "The two rows are exchanged."),
+            "divided by V": (
+                np.stack([flat.argmin(1) // 5, flat.argmin(1) % 5]),
+                "You split the number of the pair by V. The second list runs fastest: "
+                "divide by its length, W.",
+            ),
+            "farthest": (
+                np.stack(np.unravel_index(flat.argmax(1), (5, 4))),
+                "You return the farthest pair: take the smallest distance.",
+            ),
+        },
+        tolerance=0,
+    )
+    return "The best of all pairs, which greed often misses."
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32)
