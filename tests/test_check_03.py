@@ -194,7 +194,7 @@ def test_planted_mistakes_are_named(name, answer, mistake):
     [
         ("codebook_gradient", lambda z, e: 7 * gradient(z, e), "of 40 latents, gives"),
         ("spread_start", lambda p, n: p[:n], "Choice 1, counted from 0, gives"),
-        ("nearest_direction", lambda z, e: direction(z, e) + 1, "Latent 0 gives 8; 7 is"),
+        ("nearest_direction", lambda z, e: direction(z, e) + 1, "Latent 0 gives 8;"),
         ("grid_point", lambda c, n: grid(c, n) / 2, "Code 0 gives [-0.5, "),
     ],
 )
