@@ -27,6 +27,7 @@ LAYERS = [
     ["quantize"],
     ["codes_file"],
     ["codec"],
+    ["probes"],
     ["recogniser"],
     ["patterns"],
     ["lm", "sampling"],

@@ -1,0 +1,248 @@
+"""Checkers of chapter 07: baselines, splits, tables, paired intervals, bits."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from speechlm_lab.check.core import as_array, checker, equal, require
+
+__all__ = [
+    "bits_after",
+    "lookup_probe",
+    "majority_baseline",
+    "paired_interval",
+    "split_by_speaker",
+]
+
+
+@checker
+def majority_baseline(learner: Callable) -> str:
+    """Checks majority_baseline(train [N], test [M]) -> accuracy."""
+    train = [0, 0, 2, 2, 2, 2, 1, 0, 0, 2]
+    test = [1, 1, 1, 2, 0, 2, 1, 1]
+    answer = Counter(train).most_common(1)[0][0]
+    equal(
+        learner(torch.tensor(train), torch.tensor(test)),
+        test.count(answer) / len(test),
+        "majority_baseline(train, test)",
+        {
+            "majority of the test": (
+                max(Counter(test).values()) / len(test),
+                "You looked up the most frequent label of the test. The answer must "
+                "be chosen before the test is seen: on the training labels.",
+            ),
+            "share in training": (
+                train.count(answer) / len(train),
+                "That is how often the answer is right in training. Measure it on "
+                "the test labels.",
+            ),
+            "chance": (
+                1 / 3,
+                "One over the number of classes is blind guessing. The majority is "
+                "often far better, and a probe has to beat it.",
+            ),
+            "the label itself": (
+                answer,
+                "You return the label. How often is it right?",
+            ),
+        },
+    )
+    return "Chosen in training, measured in the test."
+
+
+@checker
+def split_by_speaker(learner: Callable) -> str:
+    """Checks split_by_speaker(speakers, share) -> True for test, one an utterance."""
+    rng = np.random.default_rng(7)
+    for people, share in ((10, 0.3), (8, 0.25)):
+        # some speak much, some little: utterances and speakers are not the same count
+        weights = np.arange(1, people + 1.0) ** 2
+        drawn = rng.choice(people, 120, p=weights / weights.sum())
+        speakers = [f"{n}" for n in [*range(people), *drawn]]
+        got = as_array(learner(list(speakers), share), "split_by_speaker(...)")
+        require(
+            got.shape == (len(speakers),),
+            f"Return one True or False for each of the {len(speakers)} utterances.",
+        )
+        sides = defaultdict(set)
+        for name, test in zip(speakers, got.astype(bool), strict=True):
+            sides[name].add(bool(test))
+        both = [name for name, side in sides.items() if len(side) == 2]
+        require(
+            not both,
+            f"{len(both)} speakers are on both sides: the probe meets in the test whom "
+            "it knows. Choose speakers, then give all of their utterances to one side.",
+            "on both sides",
+        )
+        chosen = sum(True in side for side in sides.values())
+        want = round(share * people)
+        require(
+            chosen != people - want or chosen == want,
+            "The sides are swapped: True marks the test, which gets the share.",
+            "swapped",
+        )
+        require(
+            chosen == want,
+            f"{chosen} of {people} speakers are in the test; a share of {share} of the "
+            f"speakers is {want}. Count speakers, not utterances.",
+            "share of utterances",
+        )
+    return "No speaker is on both sides, and the share is one of speakers."
+
+
+@checker
+def lookup_probe(learner: Callable) -> str:
+    """Checks lookup_probe(codes [N], labels [N], V) -> the answer for each code [V]."""
+    rng = np.random.default_rng(2)
+    size = 9
+    codes = rng.integers(0, size - 2, 300)  # the last two never occur
+    labels = (codes * 5 + rng.choice(4, 300, p=[0.6, 0.2, 0.1, 0.1])) % 6
+    labels[rng.random(300) < 0.4] = 4
+    overall = Counter(labels.tolist()).most_common(1)[0][0]
+    table = np.zeros((size, 6))
+    np.add.at(table, (codes, labels), 1)
+    right = np.where(table.sum(1) > 0, table.argmax(1), overall)
+    share = (table + 1e-9) / (table.sum(0) + 1e-9)
+    equal(
+        learner(torch.from_numpy(codes), torch.from_numpy(labels), size),
+        right,
+        f"lookup_probe(codes, labels, {size})",
+        {
+            "codes never seen": (
+                table.argmax(1),
+                "For a code that never occurs you answer 0. Nothing is known about "
+                "it, so answer with the most frequent label of all.",
+            ),
+            "mean of labels": (
+                [labels[codes == v].mean() if v in codes else 0 for v in range(size)],
+                "You average the numbers of the labels. Labels are names: take the "
+                "most frequent.",
+            ),
+            "the wrong way round": (
+                np.where(table.sum(1) > 0, share.argmax(1), overall),
+                "You ask which label gives this code most readily. Ask which label is "
+                "the most frequent one among the frames with this code.",
+            ),
+            "counts": (table.max(1), "You return how often. Return which label."),
+        },
+    )
+    return "For each code the label that it was seen with most: the whole probe."
+
+
+@checker
+def paired_interval(learner: Callable) -> str:
+    """Checks paired_interval(a [N], b [N], groups [N]) -> (low, high) of a - b."""
+    rng = np.random.default_rng(5)
+    people, each = 24, 15
+    groups = np.repeat(np.arange(people), each)
+    level = rng.uniform(0.2, 0.8, people)[groups]  # some are easy, some are hard
+    gain = rng.normal(0.05, 0.08, people)[groups]
+    noise = rng.normal(0, 0.01, (2, len(groups)))
+    a, b = level + gain + noise[0], level + noise[1]
+
+    def bounds(gaps: np.ndarray) -> np.ndarray:
+        return np.quantile(gaps, [0.025, 0.975])
+
+    def means(x: np.ndarray) -> np.ndarray:
+        return np.array([x[groups == g].mean() for g in range(people)])
+
+    one, two = rng.integers(0, people, (2, 4000, people))
+    some = rng.integers(0, len(groups), (4000, len(groups)))
+    gap = means(a - b)
+    right = bounds(gap[one].mean(1))
+    got = as_array(
+        learner(*(torch.tensor(x) for x in (a, b, groups))), "paired_interval(...)"
+    )
+    require(got.shape == (2,), "Return two numbers: (low, high).")
+    width = right[1] - right[0]
+
+    def near(bounds: np.ndarray) -> bool:
+        return bool((np.abs(got - bounds) < 0.2 * width).all())
+
+    if near(right):
+        return "Drawn by speaker, and both probes are measured on the same draw."
+    require(
+        not near(bounds(means(a)[one].mean(1) - means(b)[two].mean(1))),
+        "You draw the speakers anew for b. Some speakers are easy and some are hard, "
+        "for both probes alike: use the same draw for a and b, and that cancels.",
+        "unpaired",
+    )
+    require(
+        not near(bounds((a - b)[some].mean(1))),
+        "You draw frames. Frames of one speaker are alike, so your interval is too "
+        "narrow: draw speakers, each with all of their frames.",
+        "frames",
+    )
+    require(not near(-right[::-1]), "The sign: it is a minus b.", "sign")
+    require(
+        not near(np.quantile(gap, [0.025, 0.975])),
+        "That is how far speakers differ from one another. The interval is for the "
+        "mean: draw as many speakers as there are, take the mean, and do it often.",
+        "spread of speakers",
+    )
+    require(not near(bounds(means(a)[one].mean(1))), "That is a alone. Subtract b.")
+    require(
+        False,
+        f"You return {got[0]:.3f} to {got[1]:.3f}; about {right[0]:.3f} to "
+        f"{right[1]:.3f} is right.",
+    )
+
+
+@checker
+def bits_after(learner: Callable) -> str:
+    """Checks bits_after(train [F], test [F], V) -> mean bits of a code after one."""
+    rng = np.random.default_rng(4)
+    size = 5
+    step = rng.dirichlet(np.full(size, 0.4), size)
+
+    def stream(length: int) -> np.ndarray:
+        codes = [0]
+        for _ in range(length - 1):
+            codes.append(int(rng.choice(size, p=step[codes[-1]])))
+        return np.array(codes)
+
+    train, test = stream(80), stream(60)
+    pairs, own = np.zeros((2, size, size))
+    np.add.at(pairs, (train[:-1], train[1:]), 1)
+    np.add.at(own, (test[:-1], test[1:]), 1)
+
+    def price(counts: np.ndarray, more: float = 1.0) -> float:
+        chance = (counts + more) / (counts.sum(1, keepdims=True) + more * size)
+        return float(-np.log2(chance[test[:-1], test[1:]]).mean())
+
+    single = np.bincount(train, minlength=size) + 1
+    back = (pairs + 1) / (pairs + 1).sum(0, keepdims=True)
+    right = price(pairs)
+    got = learner(torch.from_numpy(train), torch.from_numpy(test), size)
+    require(
+        bool(np.isfinite(float(got))),
+        "You get infinity: a pair that was never seen has chance 0. Add 1 to the count "
+        "of every pair.",
+        "pairs never seen",
+    )
+    equal(
+        float(got),
+        right,
+        f"bits_after(train, test, {size})",
+        {
+            "nats": (right * np.log(2), "That is in nats: use log2."),
+            "counted on the test": (
+                price(own),
+                "You counted the pairs of the test itself. Count in training.",
+            ),
+            "no past": (
+                -np.log2(single / single.sum())[test[1:]].mean(),
+                "You use how often a code occurs, not what came before it.",
+            ),
+            "backwards": (
+                -np.log2(back[test[:-1], test[1:]]).mean(),
+                "Your rows and columns are swapped: for each code before, the chances "
+                "of the codes that follow add up to 1.",
+            ),
+            "sum": (right * (len(test) - 1), "That is the sum. Take the mean."),
+            "perplexity": (2**right, "That is 2 to the bits. Stop one step before."),
+        },
+    )
+    return "The price of a code, given the one before."

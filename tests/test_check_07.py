@@ -1,0 +1,130 @@
+"""The checkers of chapter 07: right answers pass, planted mistakes are named."""
+
+import math
+
+import pytest
+import torch
+
+from speechlm_lab import check
+from speechlm_lab.check import chapter_07
+
+
+def majority(train, test):
+    return (test == train.mode().values).double().mean()
+
+
+def split(speakers, share):
+    names = sorted(set(speakers))
+    chosen = set(names[: round(share * len(names))])
+    return [s in chosen for s in speakers]
+
+
+def lookup(codes, labels, V, unseen=None):
+    overall = labels.mode().values if unseen is None else torch.tensor(unseen)
+    return torch.stack(
+        [labels[codes == v].mode().values if (codes == v).any() else overall
+         for v in range(V)]
+    )  # fmt: skip
+
+
+def paired(a, b, groups, draws=2000, pair=True):
+    torch.manual_seed(0)
+    count = int(groups.max()) + 1
+    gaps = []
+    for _ in range(draws):
+        one = torch.randint(count, (count,))
+        two = one if pair else torch.randint(count, (count,))
+        left = torch.stack([a[groups == g].mean() for g in range(count)])
+        right = torch.stack([b[groups == g].mean() for g in range(count)])
+        gaps.append(left[one].mean() - right[two].mean())
+    return torch.stack(gaps).quantile(torch.tensor([0.025, 0.975]).double())
+
+
+def by_frame(a, b, groups):
+    torch.manual_seed(0)
+    drawn = torch.randint(len(a), (2000, len(a)))
+    gaps = (a - b)[drawn].mean(1)
+    return gaps.quantile(torch.tensor([0.025, 0.975]).double())
+
+
+def bits(train, test, V, more=1.0):
+    pairs = torch.full((V, V), more)
+    for before, after in zip(train[:-1], train[1:], strict=True):
+        pairs[before, after] += 1
+    chance = pairs / pairs.sum(1, keepdim=True)
+    return -chance[test[:-1], test[1:]].log2().mean()
+
+
+def no_past(train, test, V):
+    single = torch.bincount(train, minlength=V) + 1
+    return -(single / single.sum()).log2()[test[1:]].mean()
+
+
+RIGHT = {
+    "majority_baseline": majority,
+    "split_by_speaker": split,
+    "lookup_probe": lookup,
+    "paired_interval": paired,
+    "bits_after": bits,
+}
+MISTAKES = [
+    ("majority_baseline", lambda a, b: majority(b, b), "majority of the test"),
+    ("majority_baseline", lambda a, b: majority(a, a), "share in training"),
+    ("majority_baseline", lambda a, b: 1 / len(a.unique()), "chance"),
+    ("majority_baseline", lambda a, b: a.mode().values, "the label itself"),
+    (
+        "split_by_speaker",
+        lambda s, share: [i < share * len(s) for i in range(len(s))],
+        "on both sides",
+    ),
+    ("split_by_speaker", lambda s, share: [not t for t in split(s, share)], "swapped"),
+    (
+        "split_by_speaker",
+        lambda s, share: split(s, share / 2),
+        "share of utterances",
+    ),
+    ("lookup_probe", lambda c, y, V: lookup(c, y, V, unseen=0), "codes never seen"),
+    (
+        "lookup_probe",
+        lambda c, y, V: torch.stack(
+            [y[c == v].double().mean() if (c == v).any() else torch.tensor(0.0).double()
+             for v in range(V)]
+        ),
+        "mean of labels",
+    ),
+    ("paired_interval", lambda a, b, g: paired(a, b, g, pair=False), "unpaired"),
+    ("paired_interval", by_frame, "frames"),
+    ("paired_interval", lambda a, b, g: paired(b, a, g), "sign"),
+    ("bits_after", lambda a, b, V: bits(a, b, V) * math.log(2), "nats"),
+    ("bits_after", lambda a, b, V: bits(b, b, V), "counted on the test"),
+    ("bits_after", lambda a, b, V: bits(a, b, V, more=0.0), "pairs never seen"),
+    ("bits_after", no_past, "no past"),
+    ("bits_after", lambda a, b, V: 2 ** bits(a, b, V), "perplexity"),
+]  # fmt: skip
+
+
+def test_every_checker_is_tested():
+    assert set(RIGHT) == set(chapter_07.__all__)
+    assert {name for name, _, _ in MISTAKES} == set(RIGHT)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_the_right_answer_passes(name):
+    report = getattr(check, name)(RIGHT[name])
+    assert report.passed, report
+
+
+@pytest.mark.parametrize("name, answer, mistake", MISTAKES)
+def test_planted_mistakes_are_named(name, answer, mistake):
+    report = getattr(check, name)(answer)
+    assert not report.passed
+    assert report.mistake == mistake, report
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize(
+    "answer", [lambda *a: None, lambda *a: 1 / 0, 3, lambda *a: "text"]
+)
+def test_no_answer_makes_a_checker_raise(name, answer):
+    report = getattr(check, name)(answer)
+    assert not report.passed and report.message
