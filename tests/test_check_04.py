@@ -101,6 +101,12 @@ MISTAKES = [
     ("levels_for", lambda b, r, V, K: min(K, int(b // (r * math.log(V)))), "nats"),
     ("levels_for", lambda b, r, V, K: min(K, int(b // (r * V))), "entries as bits"),
     ("levels_for", lambda b, r, V, K: budget(b, 1, V, K), "frame rate forgotten"),
+    (
+        "levels_for",
+        lambda b, r, V, K: int(b // (r * K * math.log2(V))),
+        "all levels at once",
+    ),
+    ("levels_for", lambda b, r, V, K: K, None),
     ("swap_level", lambda a, b, k: swap(a, b, k + 1), "counted from 0"),
     ("swap_level", lambda a, b, k: swap(b, a, k), "the wrong way round"),
     ("swap_level", up_to, "all levels up to k"),

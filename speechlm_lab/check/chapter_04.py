@@ -6,7 +6,7 @@ import numpy as np
 import scipy.spatial.distance
 import torch
 
-from speechlm_lab.check.core import checker, equal, require
+from speechlm_lab.check.core import as_array, checker, equal, require
 
 __all__ = ["best_pair", "left_over", "level_share", "levels_for", "swap_level"]
 
@@ -14,58 +14,70 @@ __all__ = ["best_pair", "left_over", "level_share", "levels_for", "swap_level"]
 @checker
 def levels_for(learner: Callable) -> str:
     """Checks levels_for(budget, frame_rate, V, K) -> levels that fit, 0 to K."""
-    for budget, frame_rate, size, levels in (
+    cases = (
         (3_000, 75.0, 1024, 32),  # exactly 4
         (1_000, 50.0, 512, 8),  # 2.2
         (5_000, 12.5, 2048, 32),  # more than there are
         (400, 50.0, 512, 8),  # not one
-        (1_700, 62.5, 64, 8),  # 4.5
+        (115, 5.0, 16, 30),  # 5.75
+    )
+    budget, rate, size, most = np.array(cases).T
+    fit = budget / (rate * np.log2(size))
+    right = np.minimum(most, np.floor(fit + 1e-9))
+    what = [f"levels_for{case}" for case in cases]
+    got = [as_array(learner(*c), w) for c, w in zip(cases, what, strict=True)]
+    for name, values, message in (
+        (
+            "more than there are",
+            np.floor(fit + 1e-9),
+            "You return more levels than the codec has: no budget buys more than K.",
+        ),
+        (
+            "at least one",
+            np.maximum(right, 1),
+            "Where one level alone takes more than the budget, return 0.",
+        ),
+        (
+            "rounded up",
+            np.minimum(most, np.ceil(fit)),
+            "You round up. A level that fits in part cannot be sent.",
+        ),
+        (
+            "rounded",
+            np.minimum(most, np.round(fit)),
+            "You round to the nearest number. Round down: a level that fits in part "
+            "cannot be sent.",
+        ),
+        (
+            "not whole",
+            np.minimum(most, fit),
+            "That is not a whole number of levels: round down.",
+        ),
+        (
+            "nats",
+            np.minimum(most, np.floor(budget / (rate * np.log(size)))),
+            "You take the natural logarithm. Bits need log2.",
+        ),
+        (
+            "entries as bits",
+            np.minimum(most, np.floor(budget / (rate * size))),
+            "A choice among V entries takes log2 V bits, not V.",
+        ),
+        (
+            "all levels at once",
+            np.minimum(most, np.floor(fit / most)),
+            "You divide by what all K levels take. What does one take?",
+        ),
+        (
+            "frame rate forgotten",
+            np.minimum(most, np.floor(budget / np.log2(size))),
+            "You forgot the frame rate: a level sends frame_rate codes a second.",
+        ),
     ):
-        each = frame_rate * np.log2(size)
-        right = min(levels, int(budget / each + 1e-9))
-        got = learner(budget, frame_rate, size, levels)
-        where = f"levels_for({budget}, {frame_rate:g}, {size}, {levels})"
-        equal(
-            got,
-            right,
-            where,
-            {
-                "more than there are": (
-                    int(budget / each + 1e-9),
-                    f"The codec has {levels} levels: no budget buys more.",
-                ),
-                "at least one": (
-                    max(1, right),
-                    f"One level takes {each:g} bit/s, more than the budget: return 0.",
-                ),
-                "rounded up": (
-                    min(levels, int(np.ceil(budget / each))),
-                    "You round up. A level that fits in part cannot be sent.",
-                ),
-                "rounded": (
-                    min(levels, round(budget / each)),
-                    "You round to the nearest number. Round down: a level that fits in "
-                    "part cannot be sent.",
-                ),
-                "not whole": (
-                    budget / each,
-                    "That is not a whole number of levels: round down.",
-                ),
-                "nats": (
-                    min(levels, int(budget / (frame_rate * np.log(size)))),
-                    "You take the natural logarithm. Bits need log2.",
-                ),
-                "entries as bits": (
-                    min(levels, int(budget / (frame_rate * size))),
-                    "A choice among V entries takes log2 V bits, not V.",
-                ),
-                "frame rate forgotten": (
-                    min(levels, int(budget / np.log2(size))),
-                    "You forgot the frame rate: a level sends frame_rate codes a "
-                    "second.",
-                ),
-            },
-        )
+        same = all(g.shape == () and g == v for g, v in zip(got, values, strict=True))
+        require(not same, message, name)
+    for g, r, w in zip(got, right, what, strict=True):
+        equal(g, r, w)
     return "Whole levels only, and never more than there are."
 
 
