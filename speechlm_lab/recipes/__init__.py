@@ -3,6 +3,7 @@
     python -m speechlm_lab train codec
     python -m speechlm_lab train lm --codec runs/codec
     python -m speechlm_lab train recogniser
+    python -m speechlm_lab train dac-small
 
 A training leaves `model.safetensors`, `config.json`, a card `README.md` and `log.csv`
 in its folder. Stopped at any moment, by Ctrl-C or harder, the same command goes on
@@ -15,13 +16,27 @@ from dataclasses import replace
 from pathlib import Path
 
 from speechlm_lab.recipes.codec import CodecRecipe
+from speechlm_lab.recipes.dac_small import DacSmallRecipe
 from speechlm_lab.recipes.lm import LMRecipe
 from speechlm_lab.recipes.recogniser import RecogniserRecipe
 from speechlm_lab.train import TrainError, Training
 
-RECIPES = {"codec": CodecRecipe, "lm": LMRecipe, "recogniser": RecogniserRecipe}
+RECIPES = {
+    "codec": CodecRecipe,
+    "dac-small": DacSmallRecipe,
+    "lm": LMRecipe,
+    "recogniser": RecogniserRecipe,
+}
 
-__all__ = ["RECIPES", "CodecRecipe", "LMRecipe", "RecogniserRecipe", "main", "run"]
+__all__ = [
+    "RECIPES",
+    "CodecRecipe",
+    "DacSmallRecipe",
+    "LMRecipe",
+    "RecogniserRecipe",
+    "main",
+    "run",
+]
 
 
 def run(

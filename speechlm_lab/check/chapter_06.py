@@ -1,0 +1,247 @@
+"""Checkers of chapter 06: Snake, DAC's codes both ways, what a line carries."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import scipy.spatial.distance
+import torch
+
+from speechlm_lab.check.core import checker, equal, require
+
+__all__ = ["decode_factorised", "encode_factorised", "levels_within", "snake"]
+
+
+@checker
+def snake(learner: Callable) -> str:
+    """Checks snake(x [C, T], alpha [C]) -> [C, T]."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 5)) * 2
+    alpha = np.array([0.5, 1.5, 4.0])
+    a = alpha[:, None]
+    right = x + np.sin(a * x) ** 2 / a
+    equal(
+        learner(_tensor(x), _tensor(alpha)),
+        right,
+        "snake(x, alpha)",
+        {
+            "not divided": (
+                x + np.sin(a * x) ** 2,
+                "The wave is not divided by alpha. Without it, a large alpha would "
+                "make a steep function: the slope is to stay between 0 and 2.",
+            ),
+            "sine of the square": (
+                x + np.sin((a * x) ** 2) / a,
+                "You take the sine of the square. Take the square of the sine.",
+            ),
+            "sine not squared": (
+                x + np.sin(a * x) / a,
+                "The sine is not squared.",
+            ),
+            "x left out": (
+                np.sin(a * x) ** 2 / a,
+                "Only the wave is left. Add x itself, so that the function climbs.",
+            ),
+            "alpha outside only": (
+                x + np.sin(x) ** 2 / a,
+                "alpha is missing within the sine: it decides how fast it waves.",
+            ),
+            "one alpha for all": (
+                x + np.sin(alpha[0] * x) ** 2 / alpha[0],
+                "You use the first alpha for every channel. Each has its own: "
+                "alpha[:, None].",
+            ),
+        },
+    )
+    return "It climbs and it waves, each channel at its own pace."
+
+
+@checker
+def levels_within(learner: Callable) -> str:
+    """Checks levels_within(budget, sample_rate, strides, V) -> K."""
+    for budget, rate, strides, size in (
+        (1_000_000, 44_100, [2, 4, 8, 8], 1024),  # a thick line tells mistakes apart
+        (7_000, 44_100, [2, 4, 8, 8], 1024),
+        (6_000, 16_000, [2, 4, 5, 8], 1024),
+        (2_000, 24_000, [2, 4, 5, 8], 1024),
+        (700, 24_000, [8, 6, 5, 4, 2], 2048),
+    ):
+        hop = 1
+        for stride in strides:
+            hop *= stride
+        exact = budget * hop / (rate * np.log2(size))
+        got = learner(budget, rate, list(strides), size)
+        what = f"levels_within({budget}, {rate}, {strides}, {size})"
+        require(
+            abs(float(got) - exact) > 1e-3 or float(got).is_integer(),
+            f"{what} gives {float(got):.2f}. A level is sent whole or not at all: "
+            "round down.",
+            "not a whole number",
+        )
+        equal(
+            float(got),
+            math.floor(exact),
+            what,
+            {
+                "rounded up": (
+                    math.ceil(exact),
+                    f"With {math.ceil(exact)} levels the bit rate is above the budget. "
+                    "Round down.",
+                ),
+                "strides added": (
+                    math.floor(budget * sum(strides) / (rate * np.log2(size))),
+                    "You add the strides. One works on what the other left: multiply.",
+                ),
+                "natural logarithm": (
+                    math.floor(budget * hop / (rate * np.log(size))),
+                    "That is with the natural logarithm. Bits need log2.",
+                ),
+                "V bits a code": (
+                    math.floor(budget * hop / (rate * size)),
+                    "A code of V entries does not take V bits, but log2 V.",
+                ),
+                "a code a sample": (
+                    math.floor(budget / (rate * np.log2(size))),
+                    "You count a code for each sample. There is one for each frame: "
+                    "divide the sample rate by the product of the strides.",
+                ),
+            },
+        )
+    return "Rounded down: the bits are paid for, and no more."
+
+
+@checker
+def decode_factorised(learner: Callable) -> str:
+    """Checks decode_factorised(codes, entries, weights, biases) -> [F, D]."""
+    rng = np.random.default_rng(1)
+    levels, frames, size, width, inner = 3, 7, 6, 5, 2
+    codes = rng.integers(0, size, (levels, frames))
+    entries = rng.standard_normal((levels, size, inner))
+    weights = rng.standard_normal((levels, width, inner))
+    biases = rng.standard_normal((levels, width))
+
+    def made(k: int, q: int | None = None, bias: bool = True) -> np.ndarray:
+        """What level k makes of the codes of level q: [F, D]."""
+        row = codes[k if q is None else q]
+        out = np.einsum("fd,wd->fw", entries[k][row], weights[k])
+        return out + biases[k] * bias
+
+    right = sum(made(k) for k in range(levels))
+    got = learner(torch.from_numpy(codes), *map(_tensor, (entries, weights, biases)))
+    require(
+        np.shape(got) != right.T.shape,
+        "You return [D, F]. Return frames first: [F, D].",
+        "transposed",
+    )
+    equal(
+        got,
+        right,
+        "decode_factorised(codes, entries, weights, biases)",
+        {
+            "no biases": (
+                sum(made(k, bias=False) for k in range(levels)),
+                "The biases are missing: each level adds its own.",
+            ),
+            "one bias": (
+                sum(made(k, bias=k == 0) for k in range(levels)),
+                "You add the bias of the first level only. Each level adds its own.",
+            ),
+            "last level only": (
+                made(levels - 1),
+                "That is the last level alone. Add up what all levels make.",
+            ),
+            "first level only": (
+                made(0),
+                "That is the first level alone. Add up what all levels make.",
+            ),
+            "one list for all": (
+                sum(
+                    entries[0][codes[k]] @ weights[k].T + biases[k]
+                    for k in range(levels)
+                ),
+                "You look every code up in the first list. Level k has entries[k].",
+            ),
+            "mean": (
+                right / levels,
+                "You take the mean over levels. They are corrections: add them.",
+            ),
+        },
+    )
+    return "Look up, project, add: that is all that a decoder of codes does."
+
+
+@checker
+def encode_factorised(learner: Callable) -> str:
+    """Checks encode_factorised(z, down, entries, up) -> codes [K, F]."""
+    rng = np.random.default_rng(2)
+    levels, frames, size, width, inner = 3, 60, 8, 6, 2
+    z = rng.standard_normal((frames, width))
+    down = rng.standard_normal((levels, inner, width))
+    lengths = rng.uniform(0.3, 3, (levels, size, 1))
+    entries = rng.standard_normal((levels, size, inner)) * lengths
+    up = rng.standard_normal((levels, width, inner)) * 0.3
+
+    def encode(metric: str = "cosine", subtract: str = "entry") -> np.ndarray:
+        left, codes = z, []
+        for k in range(levels):
+            inside = left @ down[k].T
+            distance = scipy.spatial.distance.cdist(inside, entries[k], metric)
+            codes.append(distance.argmin(1))
+            chosen = entries[k][codes[-1]]
+            if subtract == "unit":
+                chosen = chosen / np.linalg.norm(chosen, axis=1, keepdims=True)
+            if subtract == "added":
+                chosen = -chosen
+            if subtract != "nothing":
+                left = left - chosen @ up[k].T
+        return np.stack(codes)
+
+    right = encode()
+    products, left = [], z
+    for k in range(levels):
+        products.append((left @ down[k].T @ entries[k].T).argmax(1))
+        left = left - entries[k][products[-1]] @ up[k].T
+    got = learner(*map(_tensor, (z, down, entries, up)))
+    require(
+        np.shape(got) != right.T.shape,
+        "You return [F, K]. Return levels first: torch.stack(codes) gives [K, F].",
+        "transposed",
+    )
+    equal(
+        got,
+        right,
+        "encode_factorised(z, down, entries, up)",
+        {
+            "distance": (
+                encode("euclidean"),
+                "You take the nearest entry. DAC takes the one that points most nearly "
+                "in the same direction: normalise the entries.",
+            ),
+            "long entries win": (
+                np.stack(products),
+                "You take the largest product with the entries as they are, so long "
+                "entries win. Normalise them for the search.",
+            ),
+            "nothing subtracted": (
+                encode(subtract="nothing"),
+                "Every level gets the same latents. Subtract what a level made before "
+                "you go on to the next.",
+            ),
+            "added": (
+                encode(subtract="added"),
+                "You add what the level made. Subtract it: the next level works on "
+                "what is left.",
+            ),
+            "unit entries subtracted": (
+                encode(subtract="unit"),
+                "You subtract the normalised entry. The search ignores length; what is "
+                "subtracted, and decoded, is the entry as it is.",
+            ),
+        },
+        tolerance=1e-9,
+    )
+    return "The package's search, in five lines."
+
+
+def _tensor(x: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(x, dtype=np.float32))
