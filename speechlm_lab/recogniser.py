@@ -11,8 +11,9 @@ Phones are eSpeak's, folded to 41 (`PHONES`) by `fold`: marks of length and stre
 dropped, a vowel with r or l becomes two phones (ɑːɹ: ɑ, ɹ), reduced vowels join the
 full ones that they sound like (ɐ: ə, ᵻ: ɪ), ɜː joins ɚ, the glottal stop t.
 
-On recordings whose phones are not known there is `phone_disagreement`. It compares with
-what the recogniser hears in the original, mistakes included: it is not an error rate.
+It is for TinyVoices. It never learned real speech, and gets most phones of FSDD's
+digits wrong. For recordings there is `phone_disagreement`, which compares with what it
+hears in the original, mistakes included: good for ranking codecs, not an error rate.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from speechlm_lab.audio import check_wave
-from speechlm_lab.codec.model import ConvNeXtBlock
+from speechlm_lab.codec.blocks import ConvNeXtBlock
 from speechlm_lab.corpus.items import Span
 from speechlm_lab.spectral import log_mel
 
