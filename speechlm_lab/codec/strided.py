@@ -37,8 +37,8 @@ class StridedConfig:
 
     sample_rate: int = 16_000  # Hz
     strides: tuple[int, ...] = (5, 4, 4, 4)  # their product is hop
-    widths: tuple[int, ...] = (16, 48, 96, 192, 256)  # channels at each rate
-    units: tuple[int, ...] = (0, 2, 2, 2, 1)  # residual units; dilations 1, 3, 9, ...
+    widths: tuple[int, ...] = (8, 32, 64, 128, 192)  # channels at each rate
+    units: tuple[int, ...] = (0, 1, 2, 2, 1)  # residual units; dilations 1, 3, 9, ...
     kernel: int = 7  # steps that a residual unit spans, before its dilation
     activation: str = "leaky"  # or "elu" (SoundStream, EnCodec), "snake" (DAC)
     causal: bool = False  # True: nothing depends on later frames, so it can stream
