@@ -181,7 +181,8 @@ def interval(
     """Mean of scores, with a confidence interval by the bootstrap over groups.
 
     Frames of one utterance are alike, and so are utterances of one speaker: what may
-    be drawn anew is the group, not the frame (Bisani and Ney 2004).
+    be drawn anew is the group, not the frame. (Efron 1979; for word errors, Bisani and
+    Ney 2004 draw whole sentences.)
 
     Args:
         scores: [N], such as `hits`.
