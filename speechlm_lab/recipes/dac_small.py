@@ -69,7 +69,7 @@ class DacSmallRecipe:
     model: DacSizes = field(default_factory=DacSizes)
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=1_800, learning_rate=1.2e-3, threads=1
+            steps=4_000, learning_rate=1.2e-3, threads=1
         )
     )
     pool: PoolConfig = field(default_factory=PoolConfig)
