@@ -1,6 +1,7 @@
 """Our codec beside Opus and Codec 2: bits, quality, speed and size in one table.
 
-    python benchmarks/codec.py [--clips 20] [--checkpoint FOLDER] [--json]
+    python benchmarks/codec.py [--clips 20] [--checkpoint FOLDER]
+        [--strided FOLDER] [--json]
 
 Three sets of clips, none of them used in training, every clip at one root mean square:
 
@@ -12,6 +13,10 @@ Three sets of clips, none of them used in training, every clip at one root mean 
 
 Below the table: the lowest bit rate at which ours is still ahead of Opus at 6 kbit/s.
 What follows a ± is a bootstrap standard error over clips.
+
+PER is the phone error rate by `speechlm_lab.recogniser`: on TinyVoices against the
+phones that were spoken, on recordings, whose phones are not known, against those that
+it hears in the original ("disagreement"; mild noise already costs it a lot there).
 """
 
 import argparse
@@ -24,26 +29,23 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from codec_peers import PEERS, Decoded, ProgramMissing, judge, level
+from codec_clips import SETS, Clip
+from codec_peers import PEERS, Decoded, ProgramMissing, judge
 from torch import Tensor
 
 from speechlm_lab.audio import SAMPLE_RATE
 from speechlm_lab.codec import Codec
 from speechlm_lab.codec.files import load_codec
+from speechlm_lab.codec.strided import StridedCodec
 from speechlm_lab.codes_file import pack
-from speechlm_lab.corpus.barista import Barista
 from speechlm_lab.corpus.download import DownloadError
-from speechlm_lab.corpus.fsdd import DIGITS, FSDD
-from speechlm_lab.corpus.tiny_voices import TinyVoices
+from speechlm_lab.recogniser import load_recogniser, phone_errors
 
-RMS = 0.1  # level of every clip
-GAP = 0.1  # s of silence after each joined digit
-SHORTEST = 2.0  # s, of a TinyVoices clip
 OURS = "ours"
 RIVALS = ("Opus 6 kbit/s, 20 ms", "Opus 6 kbit/s, 60 ms")
-# +1: higher is better. The order of what `judge` returns
-MEASURES = {"STOI": 1, "PESQ-wb": 1, "mel dB": -1}
-DIGITS_SHOWN = {"STOI": 3, "PESQ-wb": 2, "mel dB": 2}
+# +1: higher is better. The order of what `judge` returns, then PER
+MEASURES = {"STOI": 1, "PESQ-wb": 1, "mel dB": -1, "PER %": -1}
+DIGITS_SHOWN = {"STOI": 3, "PESQ-wb": 2, "mel dB": 2, "PER %": 1}
 
 
 class Result(NamedTuple):
@@ -57,53 +59,8 @@ class Result(NamedTuple):
     weights: int | None  # learned numbers, codebooks too; None: nothing learned
 
 
-def tiny_voices(count: int) -> list[Tensor]:
-    """Sentences of voices kept out of training."""
-    waves, number = [], 0
-    data = TinyVoices("held-out", size=10**9, sounds=0, scenes=0)
-    while len(waves) < count:
-        wave = data[number].wave
-        if len(wave) >= SHORTEST * SAMPLE_RATE:
-            waves.append(level(wave, RMS))
-        number += 1
-    return waves
-
-
-def barista(count: int) -> list[Tensor]:
-    """Recordings from the last tenth of Barista's train split, evenly spread."""
-    data = Barista("held_out")
-    count = min(count, len(data))
-    return [level(data[i * len(data) // count].wave, RMS) for i in range(count)]
-
-
-def fsdd(count: int) -> list[Tensor]:
-    """The test split, ten digits a clip; the first six clips are all six speakers."""
-    data = FSDD("test")
-    takes: dict[tuple[int, str], dict[str, Tensor]] = {}
-    for i, file in enumerate(data.files):
-        item = data[i]
-        take = int(file.stem.rpartition("_")[2])
-        takes.setdefault((take, item.speaker), {})[item.text] = item.wave
-    chosen = sorted(takes)[:count]
-    return [join([takes[key][digit] for digit in DIGITS]) for key in chosen]
-
-
-def join(waves: Sequence[Tensor]) -> Tensor:
-    """One clip at RMS of several waves `[T]`, at one level, with a gap after each."""
-    gap = torch.zeros(round(GAP * SAMPLE_RATE))
-    pieces = [piece for wave in waves for piece in (level(wave, RMS), gap)]
-    return level(torch.cat(pieces), RMS)
-
-
-SETS: dict[str, Callable[[int], list[Tensor]]] = {
-    "TinyVoices": tiny_voices,
-    "Barista": barista,
-    "FSDD": fsdd,
-}
-
-
 @torch.no_grad()
-def ours(codec: Codec, levels: int, wave: Tensor) -> Decoded:
+def ours(codec: Codec | StridedCodec, levels: int, wave: Tensor) -> Decoded:
     """Code a wave `[T]` by `levels` codebooks; bits are those of the packed codes."""
     codes = codec.quantizer.encode(codec.latents(wave[None]), levels)
     size = len(pack(codes[0], codec.config.codebook_size))  # bytes, as in a file
@@ -111,17 +68,30 @@ def ours(codec: Codec, levels: int, wave: Tensor) -> Decoded:
     return Decoded(decoded, 8 * size / (len(wave) / SAMPLE_RATE))
 
 
+def phone_error_rates(decoded: Sequence[Tensor], clips: Sequence[Clip]) -> np.ndarray:
+    """Per cent for each clip; their mean is errors of all clips over phones of all."""
+    recogniser = load_recogniser()
+    errors, counts = [], []
+    for wave, clip in zip(decoded, clips, strict=True):
+        spoken = clip.phones or recogniser.phones(clip.wave)
+        found = phone_errors(spoken, recogniser.phones(wave.clamp(-1, 1)))
+        errors.append(found.substitutions + found.insertions + found.deletions)
+        counts.append(len(spoken))
+    return 100 * np.array(errors) / np.mean(counts)
+
+
 def measure(
-    name: str, waves: list[Tensor], codec: str, run: Callable, weights: int | None
+    name: str, clips: list[Clip], codec: str, run: Callable, weights: int | None
 ) -> Result:
-    """Code and decode all waves of a set, and judge them."""
-    seconds = [len(wave) / SAMPLE_RATE for wave in waves]
-    run(waves[0])  # the first time something is loaded, and that is not to count
+    """Code and decode all clips of a set, and judge them."""
+    seconds = [len(clip.wave) / SAMPLE_RATE for clip in clips]
+    run(clips[0].wave)  # the first time something is loaded, and that is not to count
     began = time.perf_counter()
-    decoded = [run(wave) for wave in waves]
+    decoded = [run(clip.wave) for clip in clips]
     spent = time.perf_counter() - began
-    rows = [judge(d.wave, wave) for d, wave in zip(decoded, waves, strict=True)]
-    scores = dict(zip(MEASURES, np.array(rows).T, strict=True))
+    rows = [judge(d.wave, clip.wave) for d, clip in zip(decoded, clips, strict=True)]
+    columns = [*np.array(rows).T, phone_error_rates([d.wave for d in decoded], clips)]
+    scores = dict(zip(MEASURES, columns, strict=True))
     bits = np.average([d.bitrate for d in decoded], weights=seconds)
     return Result(name, codec, float(bits), scores, sum(seconds) / spent, weights)
 
@@ -210,7 +180,7 @@ def summary(results: Sequence[Result]) -> list[dict]:
                 continue
             known = [m for m in MEASURES if not np.isnan(rival.scores[m]).any()]
             margins = {m: lowest_ahead(own, rival, m)._asdict() for m in known}
-            judged = [m for m in known if m != "mel dB"]
+            judged = [m for m in known if m in ("STOI", "PESQ-wb")]
             both = lowest_ahead_in_all(own, rival, judged)
             rows.append(
                 {"set": name, "rival": rival.codec, **margins}
@@ -251,41 +221,48 @@ def plain(result: Result) -> dict:
     return result._asdict() | {"scores": scores, "number": count}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=20, help="clips a set, at most")
-    parser.add_argument("--checkpoint", type=Path, help="another codec of ours")
-    parser.add_argument("--json", action="store_true", help="print JSON, no table")
-    args = parser.parse_args()
-    if args.clips < 2:
-        parser.error("--clips must be at least 2, for an error to be told")
-    codec = load_codec(args.checkpoint)
+def size_of(codec: torch.nn.Module) -> int:
+    """Numbers that were learned, codebooks too."""
     names = {*dict(codec.named_parameters())}
-    size = sum(
+    return sum(
         tensor.numel()
         for name, tensor in codec.state_dict().items()
         if name in names or name.endswith(".codebook")  # a buffer, where EMA moves it
     )
-    runs = {
-        f"{OURS}, {k} of {codec.config.codebooks} levels": (
-            lambda wave, k=k: ours(codec, k, wave)
-        )
-        for k in range(1, codec.config.codebooks + 1)
-    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=20, help="clips a set, at most")
+    parser.add_argument("--checkpoint", type=Path, help="another codec of ours")
+    parser.add_argument("--strided", type=Path, help="a strided codec to add")
+    parser.add_argument("--json", action="store_true", help="print JSON, no table")
+    args = parser.parse_args()
+    if args.clips < 2:
+        parser.error("--clips must be at least 2, for an error to be told")
+    codecs = {OURS: load_codec(args.checkpoint)}
+    if args.strided:
+        codecs["strided"] = StridedCodec.from_pretrained(args.strided).eval()
+    runs = {"original, 16 bits": (lambda wave: Decoded(wave, 16.0 * SAMPLE_RATE), None)}
+    for title, codec in codecs.items():
+        for k in range(1, codec.config.codebooks + 1):
+            runs[f"{title}, {k} of {codec.config.codebooks} levels"] = (
+                lambda wave, codec=codec, k=k: ours(codec, k, wave), size_of(codec),
+            )  # fmt: skip
     results, notes = [], []
     for name, load in SETS.items():
         try:
-            waves = load(args.clips)
+            clips = load(args.clips)
         except DownloadError as error:
             notes.append(f"{name} is left out: {error}")
             continue
-        total = sum(map(len, waves)) / SAMPLE_RATE
-        notes.append(f"{name}: {len(waves)} clips, {total:.0f} s")
-        for title, run in runs.items():
-            results.append(measure(name, waves, title, run, size))
+        total = sum(len(clip.wave) for clip in clips) / SAMPLE_RATE
+        notes.append(f"{name}: {len(clips)} clips, {total:.0f} s")
+        for title, (run, size) in runs.items():
+            results.append(measure(name, clips, title, run, size))
         for title, run in PEERS.items():
             try:
-                results.append(measure(name, waves, title, run, None))
+                results.append(measure(name, clips, title, run, None))
             except ProgramMissing as error:
                 notes.append(f"{title} is left out: {error}")
     if any(np.isnan(r.scores["PESQ-wb"]).any() for r in results):

@@ -106,3 +106,19 @@ def test_sphinx_finds_what_was_executed(root):
     assert building.is_cached(cache, path)
     write(root, ["print('two')", "y = 2"], tags)
     assert not building.is_cached(cache, path)
+
+
+def test_what_a_cell_prints_in_pieces_is_stored_in_one(tmp_path):
+    def printed(name, text):
+        return nbformat.v4.new_output("stream", name=name, text=text)
+
+    cell = nbformat.v4.new_code_cell("1", metadata={"tags": ["nbval-check-output"]})
+    path = tmp_path / "01_x.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    done = nbformat.read(path, as_version=4)
+    pieces = [("stdout", "a\n"), ("stdout", "b\n"), ("stderr", "c"), ("stdout", "d")]
+    done.cells[0].outputs = [printed(*piece) for piece in pieces]
+    building.store_outputs(path, done)
+    (stored,) = nbformat.read(path, as_version=4).cells
+    texts = [output.text for output in stored.outputs]
+    assert texts == ["a\nb\n", "c", "d"]

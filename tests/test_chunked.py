@@ -19,11 +19,11 @@ from speechlm_lab.corpus import tiny_voices
 
 SMALL = CodecConfig(
     width=16, fine_width=12, encoder_layers=1, decoder_layers=1, fine_layers=1,
-    latent=8, codebooks=3, codebook_size=16,
+    spectrum=8, codebooks=3, codebook_size=16,
 )  # fmt: skip
 SHORT_HOP = CodecConfig(
     hop=160, fine_hop=80, window=400, width=16, fine_width=12, encoder_layers=1,
-    decoder_layers=2, fine_layers=1, latent=8, codebooks=2, codebook_size=16,
+    decoder_layers=2, fine_layers=1, spectrum=8, codebooks=2, codebook_size=16,
 )  # fmt: skip
 CODECS = {}
 
@@ -96,18 +96,21 @@ def test_the_shipped_codec_has_no_seams():
     whole = codec.encode(wave)
     assert torch.equal(join(encode_chunks(codec, [wave], chunk=50)), whole)
     heard = join(decode_chunks(codec, [whole], chunk=50))
-    assert torch.allclose(heard, codec.decode(whole), atol=2e-6)
+    # over seconds, last digits of the pitch add up to a thousandth of a period
+    assert torch.allclose(heard, codec.decode(whole), atol=1e-3)
 
 
 @pytest.mark.parametrize("config", [SMALL, SHORT_HOP, CodecConfig()])
 def test_the_measured_context_is_that_of_the_layers(config):
     """Added up by hand: kernels reach half their width, spectra half theirs."""
-    reach = (config.window - config.fine_hop) // 2  # samples
-    in_frames = -(-reach // config.hop)
-    encoder = in_frames + 1 + 3 * config.encoder_layers
-    fine = 3 * config.fine_layers + -(-reach // config.fine_hop)
-    decoder = 3 + 3 * config.decoder_layers + -(-fine // config.fold)
     codec = Codec(config).eval()
+    tracker = codec.encoder.tracker
+    # the pitch is averaged twice over half a second, spectra reach half a window
+    reach = (len(tracker.shape) - config.fine_hop) // 2  # samples
+    smooth = 2 * (tracker.near.shape[-1] // 2) + -(-reach // config.fine_hop)
+    encoder = -(-smooth // config.fold) + 1 + 3 * config.encoder_layers
+    decoder = 3 + 3 * config.decoder_layers
+    decoder += -(-3 * config.fine_layers // config.fold)
     assert encoder_context(codec) == Context(encoder, encoder)
     assert decoder_context(codec) == Context(decoder, decoder)
 
@@ -133,8 +136,10 @@ def test_a_codec_without_horizon_is_refused():
     codec = Codec(SMALL).eval()
 
     class Everything(nn.Module):
-        def forward(self, wave):
-            return codec.encoder(wave) + wave.mean()
+        features = codec.encoder.features
+
+        def forward(self, mel, voice):
+            return codec.encoder(mel, voice) + mel.mean()
 
     whole = Codec(SMALL).eval()
     whole.encoder = Everything()

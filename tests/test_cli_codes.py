@@ -17,7 +17,7 @@ from speechlm_lab.corpus import tiny_voices
 
 SMALL = CodecConfig(
     width=16, fine_width=12, encoder_layers=1, decoder_layers=1, fine_layers=1,
-    latent=8, codebooks=3, codebook_size=16,
+    spectrum=8, codebooks=3, codebook_size=16,
 )  # fmt: skip
 
 

@@ -1,18 +1,26 @@
 """The toy codec: spectra, encode and decode, losses."""
 
+from dataclasses import replace
+
 import librosa
 import numpy as np
 import pytest
 import torch
 
 from speechlm_lab.codec import Codec, CodecConfig, SpectralLoss
+from speechlm_lab.codec.blocks import ConvNeXtBlock, Spectra
+from speechlm_lab.codec.config import OCTAVE
+from speechlm_lab.codec.decoder import Controls
+from speechlm_lab.codec.encoder import Encoder
 from speechlm_lab.codec.losses import SCALES
-from speechlm_lab.codec.model import ConvNeXtBlock, Encoder, Spectra
+from speechlm_lab.corpus import tiny_voices
+from speechlm_lab.recipes import CodecRecipe
 
 SMALL = CodecConfig(
     width=16, fine_width=12, encoder_layers=1, decoder_layers=1, fine_layers=1,
-    latent=8, codebooks=3, codebook_size=16,
+    spectrum=8, codebooks=3, codebook_size=16,
 )  # fmt: skip
+TAUGHT = replace(SMALL, semantic=4)
 
 
 def noise(batch=2, samples=3_200, seed=0):
@@ -72,7 +80,8 @@ def test_unquantized_passes_by_the_quantizer(codec):
     free = codec(wave, quantize=False)
     assert free.codes is None
     assert free.commitment == 0
-    assert torch.allclose(free.wave, codec.decoder(codec.latents(wave)), atol=1e-6)
+    straight = codec.decoder(codec.latents(wave))
+    assert torch.allclose(free.wave, straight[:, : wave.shape[1]], atol=1e-6)
     assert not torch.allclose(free.wave, codec(wave).wave)
 
 
@@ -94,13 +103,118 @@ def test_the_encoder_hears_loudness_and_pitch():
     time = torch.arange(3_200) / 16_000
 
     def hear(frequency, gain=0.1):
-        return encoder.features(gain * torch.sin(2 * np.pi * frequency * time)[None])
+        wave = gain * torch.sin(2 * np.pi * frequency * time)[None]
+        mel, voice = encoder.features(wave)
+        return mel, voice.octaves[0, 10].item()
 
-    base = hear(440)
-    louder = hear(440, 0.2) - base
+    base, pitch = hear(220)
+    louder = hear(220, 0.2)[0] - base
     middle = louder[0, 5:15, base[0, 10].argmax()]
     assert torch.allclose(middle, 1.6 * torch.full((10,), 2.0).log10(), atol=1e-3)
-    assert hear(2_000)[0, 10].argmax() > base[0, 10].argmax()
+    higher, octave_up = hear(440)
+    assert higher[0, 10].argmax() > base[0, 10].argmax()
+    assert pitch == pytest.approx(np.log2(2.2), abs=0.02)
+    assert octave_up - pitch == pytest.approx(1, abs=0.02)
+
+
+def test_each_level_listens_to_its_part():
+    weights = TAUGHT.weights()
+    spectrum, voice, semantic = TAUGHT.split(weights)
+    assert weights.shape == (3, 8 + 4 + 4)
+    assert semantic[0].all() and not semantic[1:].any()
+    assert not voice[0].any() and voice[1:].all()
+    assert not spectrum[1].any() and spectrum[2].all()
+    assert SMALL.split(SMALL.weights())[0][0].all()
+
+
+def test_gradients_reach_everything():
+    torch.manual_seed(0)
+    codec = Codec(TAUGHT)
+    out = codec(noise())
+    assert out.phones.shape == (2, 10, TAUGHT.phones)
+    total = out.wave.abs().mean() + out.commitment + out.detuned + out.phones.mean()
+    total.backward()
+    for name, parameter in codec.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    assert codec.encoder.out.weight.grad.abs().sum(1).all(), "each latent dimension"
+
+
+@pytest.mark.parametrize("level", range(3))
+def test_gradients_reach_the_encoder_from_every_level(level):
+    torch.manual_seed(0)
+    codec = Codec(TAUGHT)
+    latents = codec.latents(noise())
+    codes = codec.quantizer.encode(latents)
+    residual = latents
+    for earlier in range(level):
+        residual = residual - codec.quantizer.levels[earlier].decode(codes[:, earlier])
+    step = codec.quantizer.levels[level].pass_through(residual, codes[:, level])
+    step.square().mean().backward()
+    assert codec.encoder.out.weight.grad.abs().sum() > 0
+
+
+def test_started_it_already_speaks():
+    """Principal components, source and filter, and no step of training."""
+    torch.manual_seed(0)
+    words = "The quick brown fox jumps over the lazy dog, and runs away."
+    wave = tiny_voices.speak(words, speaker=1).wave
+    wave = wave[: len(wave) // 3_200 * 3_200]
+    config = replace(SMALL, spectrum=24, codebooks=8, codebook_size=64)
+    codec, loss = Codec(config).eval(), SpectralLoss()
+    codec.start(wave.reshape(-1, 3_200), torch.Generator().manual_seed(0))
+    decoded = codec.decode(codec.encode(wave[None]))
+    shifted = wave.roll(8_000)[None]
+    assert loss(decoded, wave[None]) < 0.6 * loss(shifted, wave[None])
+
+
+def test_the_decoder_filters_pulses_and_noise(codec):
+    pitch = torch.full((1, 40), 200.0)
+    closed, open_low = torch.full((1, 40, 80), -12.0), torch.full((1, 40, 80), -12.0)
+    open_low[..., :40] = -3.0
+    decoder = codec.decoder
+    controls = Controls(pitch, open_low, closed)
+    tone = decoder.render(controls, decoder.start(controls))
+    power = torch.fft.rfft(tone[0, 1_600:4_800]).abs().square()  # 5 Hz apart
+    harmonics = power[40:400:40].sum()
+    assert harmonics > 0.9 * power[20:420].sum()
+    assert power[1_000:].sum() < 1e-3 * power.sum(), "nothing where the filter is shut"
+    controls = Controls(pitch, closed, open_low)
+    hiss = decoder.render(controls, decoder.start(controls))
+    power = torch.fft.rfft(hiss[0, 1_600:4_800]).abs().square()
+    assert power[40:400:40].sum() < 0.1 * power[20:420].sum()
+
+
+def test_a_rendering_goes_on_where_it_stopped(codec):
+    generator = torch.Generator().manual_seed(0)
+    pitch = 100 + 100 * torch.rand(2, 60, generator=generator)
+    filters = -3 - torch.rand(2, 60, 80, generator=generator)
+    whole, decoder = Controls(pitch, filters, filters - 1), codec.decoder
+    begin = decoder.start(whole)
+    first = Controls(*(c[:, :30] for c in whole))
+    rest = Controls(*(c[:, 30:] for c in whole))
+    sound = decoder.render(whole, begin)
+    again = decoder.render(rest, decoder.after(first, begin))
+    # beside the cut, windows reach over it
+    assert torch.allclose(again[:, 640:], sound[:, 30 * 160 + 640 :], atol=1e-4)
+
+
+def test_the_decoder_tunes_to_the_latents(codec):
+    latents = torch.zeros(1, 6, SMALL.latent)
+    latents[..., 8:10] = OCTAVE  # both pitches of each frame, an octave up
+    with torch.no_grad():
+        torch.nn.init.zeros_(codec.decoder.head.weight)
+        high = codec.decoder.controls(latents).pitch
+        low = codec.decoder.controls(torch.zeros_like(latents)).pitch
+    assert torch.allclose(high, 2 * low)
+
+
+def test_decoding_is_repeatable_and_clipped(codec):
+    codes = codec.encode(noise())
+    assert torch.equal(codec.decode(codes), codec.decode(codes))
+    with torch.no_grad():
+        codec.decoder.head.bias.fill_(5.0)
+    assert codec.decode(codes).abs().max() == 1
 
 
 def test_bit_rate():
@@ -120,9 +234,9 @@ def test_it_saves_and_loads(codec, tmp_path):
 
 
 def test_the_shipped_size_fits():
-    codec = Codec()
+    codec = Codec(CodecRecipe().codec)
     floats = sum(t.numel() for t in codec.state_dict().values())
-    assert 4 * floats <= 11e6, "the package may carry 11 MB for it"
+    assert 4 * floats <= 11.15e6, "the package may carry 25 MB with the LM"
 
 
 def test_the_loss_agrees_with_librosa():
@@ -158,13 +272,11 @@ def test_it_learns_two_tones():
     codec, loss = Codec(SMALL), SpectralLoss()
     time = torch.arange(3_200) / 16_000
     tones = torch.stack([0.2 * torch.sin(2 * np.pi * f * time) for f in (300, 3_000)])
+    codec.start(tones, torch.Generator().manual_seed(0))
     optimizer = torch.optim.Adam(codec.parameters(), 1e-2)
-    for step in range(120):
-        if step == 60:
-            latents = codec.latents(tones)
-            codec.quantizer.start(latents, torch.Generator().manual_seed(0))
+    for _ in range(60):
         optimizer.zero_grad()
-        out = codec(tones, quantize=step >= 60)
+        out = codec(tones)
         (loss(out.wave, tones) + 0.25 * out.commitment).backward()
         optimizer.step()
     codec.eval()

@@ -21,14 +21,16 @@ def bench():
         spec = importlib.util.spec_from_file_location("bench", FOLDER / "codec.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
+        module.clips = sys.modules["codec_clips"]
     finally:
         sys.path.remove(str(FOLDER))
-        sys.modules.pop("codec_peers", None)
+        for name in ("codec_peers", "codec_clips"):
+            sys.modules.pop(name, None)
     return module
 
 
 def result(bench, codec, bitrate, stoi, pesq=2.0, mel=3.0, clips=4):
-    means = zip(bench.MEASURES, (stoi, pesq, mel), strict=True)
+    means = zip(bench.MEASURES, (stoi, pesq, mel, 10.0), strict=True)
     spread = np.linspace(-0.01, 0.01, clips)  # clips differ, and their mean is 0
     scores = {name: mean + spread for name, mean in means}
     return bench.Result("set", codec, bitrate, scores, 40.0, None)
@@ -107,10 +109,12 @@ def test_without_opus_there_is_no_summary(bench):
 def test_joined_digits_have_one_level_and_gaps(bench):
     generator = torch.Generator().manual_seed(0)
     loud, soft = 0.05 * torch.randn(2, 1600, generator=generator)
-    clip = bench.join([loud, soft / 50])
-    gap = round(bench.GAP * bench.SAMPLE_RATE)
+    clip = bench.clips.join([loud, soft / 50])
+    gap = round(bench.clips.GAP * bench.SAMPLE_RATE)
     assert len(clip) == 2 * (1600 + gap)
-    assert clip.square().mean().sqrt().item() == pytest.approx(bench.RMS, rel=1e-3)
+    assert clip.square().mean().sqrt().item() == pytest.approx(
+        bench.clips.RMS, rel=1e-3
+    )
     first, second = clip[:1600], clip[1600 + gap : -gap]
     assert first.norm().item() == pytest.approx(second.norm().item(), rel=0.05)
     assert not clip[1600 : 1600 + gap].any()
@@ -123,3 +127,19 @@ def test_bits_are_counted_in_what_is_written(bench):
         decoded = bench.ours(codec, levels, wave)
         assert decoded.wave.shape == wave.shape
         assert decoded.bitrate == pytest.approx(codec.bitrate(levels), rel=0.02)
+
+
+def test_phone_errors_add_up_over_clips(bench, monkeypatch):
+    """The mean over clips is errors of all over phones of all."""
+
+    class Hears:
+        def phones(self, wave):
+            return ["a"] * int(wave[0])
+
+    monkeypatch.setattr(bench, "load_recogniser", Hears)
+    waves = [torch.ones(1), 1 * torch.ones(1)]
+    clips = [bench.clips.Clip(waves[0], ["a"]), bench.clips.Clip(waves[1], ["a"] * 9)]
+    rates = bench.phone_error_rates(waves, clips)
+    assert rates.mean() == pytest.approx(100 * 8 / 10)
+    unknown = [bench.clips.Clip(torch.ones(1))] * 2
+    assert bench.phone_error_rates(waves, unknown).mean() == 0

@@ -145,7 +145,7 @@ def test_a_header_that_cannot_be_is_refused(changes):
 def test_the_fingerprint_is_of_the_weights():
     config = CodecConfig(
         width=8, fine_width=8, encoder_layers=1, decoder_layers=1, fine_layers=1,
-        latent=4, codebooks=2, codebook_size=4,
+        spectrum=4, codebooks=2, codebook_size=4,
     )  # fmt: skip
     torch.manual_seed(0)
     codec = Codec(config)

@@ -9,7 +9,7 @@ from speechlm_lab.speechlm import SpeechLM
 
 CODEC = CodecConfig(
     width=16, fine_width=12, encoder_layers=1, decoder_layers=1, fine_layers=1,
-    latent=8, codebooks=3, codebook_size=16,
+    spectrum=8, codebooks=3, codebook_size=16,
 )  # fmt: skip
 LM = LMConfig(codebooks=2, codebook_size=16, width=16, layers=1, heads=2, hidden=16)
 

@@ -38,10 +38,10 @@ TEST = PoolConfig("held-out", minutes=0.1, speakers=2)
 CODEC = CodecRecipe(
     codec=CodecConfig(
         width=24, fine_width=16, encoder_layers=1, decoder_layers=1, fine_layers=1,
-        latent=8, codebooks=2, codebook_size=16,
+        spectrum=8, semantic=4, codebooks=2, codebook_size=16,
     ),
     train=FAST, pool=SPEECH, test=TEST,
-    batch=2, clip=0.3, unquantized=10, kmeans_batches=2,
+    batch=2, clip=0.3, real=0.0, start_batches=2,
 )  # fmt: skip
 
 
@@ -274,5 +274,5 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys):
     )
     assert status == 1
     assert "train codec` first" in capsys.readouterr().err
-    with pytest.raises(TrainError, match="choose from codec, lm"):
+    with pytest.raises(TrainError, match="choose from codec, "):
         recipes.run("tts")

@@ -4,8 +4,9 @@ import contextlib
 import io
 from pathlib import Path
 
+from speechlm_lab.codec.config import CodecConfig
 from speechlm_lab.codec.losses import SpectralLoss
-from speechlm_lab.codec.model import Codec, CodecConfig, Coded
+from speechlm_lab.codec.model import Codec, Coded
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints" / "codec"
 

@@ -12,7 +12,9 @@ together with that much of its surroundings, and only its own middle is kept:
 At the two ends of the recording, a chunk ends where the recording does. The result is
 that of the whole recording but for the last bits of float32, since matrix products of
 other sizes are summed in another order. Codes are then the same, except where a latent
-lies as near to one code as to another within these bits.
+lies as near to one code as to another within these bits. In decoding they move the
+pitch by its last bits too, so that after minutes the pulses may come a thousandth of a
+period early or late.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from speechlm_lab.codec.decoder import Controls
 from speechlm_lab.codec.model import Codec
 
 CHUNK = 512  # frames; 10 seconds of the shipped codec
@@ -53,17 +56,19 @@ def encoder_context(codec: Codec) -> Context:
 
 
 def decoder_context(codec: Codec) -> Context:
-    """Frames of codes around its own that a frame of sound depends on.
+    """Frames of codes around its own that the decoder's controls depend on.
 
     Measured as `encoder_context` is; raises what it raises.
     """
-    one = torch.zeros(1, codec.hop, device=_device(codec))
-    width = codec.latents(one).shape[-1]
 
     def reached(count: int) -> Tensor:
-        latents = torch.zeros(1, count, width, device=one.device)
+        latents = torch.zeros(1, count, codec.config.latent, device=_device(codec))
         latents[:, count // 2] = torch.nan
-        return codec.decoder(latents).reshape(1, count, codec.hop)
+        controls = torch.cat(
+            [c.flatten(2) if c.ndim > 2 else c[..., None]
+             for c in codec.decoder.controls(latents)], -1
+        )  # fmt: skip
+        return controls.reshape(1, count, -1)
 
     return _context(reached)
 
@@ -160,7 +165,22 @@ def decode_chunks(
         Waves `[B, t]`, F * hop samples in all. Joined, they are `codec.decode` of the
         joined codes, to float32 rounding.
     """
-    hop = codec.hop
-    for window, start, end in windows(codes, chunk, *decoder_context(codec)):
-        wave = codec.decode(window.to(_device(codec)))
-        yield wave[:, start * hop : end * hop].cpu()
+    context, fold = decoder_context(codec), codec.config.fold
+    decoder, state = codec.decoder, None
+    # A sample is made by the windows that lie over it, and these read the sources up to
+    # a window away. But the phase of the pulses has come from the very beginning, and
+    # is handed on from chunk to chunk.
+    lap = -(-codec.config.window // codec.hop)
+    around = (context.before + lap, context.after + lap)
+    for window, start, end in windows(codes, chunk, *around):
+        latents = codec.quantizer.decode(window.to(_device(codec)))
+        controls = decoder.controls(latents)
+        first, last = max(0, start - lap), min(end + lap, latents.shape[1])
+        near = Controls(*(c[:, first * fold : last * fold] for c in controls))
+        state = state or decoder.start(near)
+        wave = decoder.render(near, state).clamp(-1, 1)
+        yield wave[:, (start - first) * codec.hop : (end - first) * codec.hop].cpu()
+        kept = max(0, end - lap) - first  # frames until the next chunk's first one
+        if kept > 0:
+            passed = Controls(*(c[:, : kept * fold] for c in near))
+            state = decoder.after(passed, state)

@@ -23,8 +23,13 @@ class ResidualVQ(nn.Module):
         width: int,
         dropout: float = 0.5,
         config: VQConfig | None = None,
+        weights: Tensor | None = None,
     ) -> None:
-        """codebooks: K; size: V; width: D; dropout: 0 to 1; config: of each level."""
+        """codebooks: K; size: V; width: D; dropout: 0 to 1; config: of each level.
+
+        weights: `[K, D]`, what each level listens to (see `VectorQuantizer`); all
+            alike when None.
+        """
         super().__init__()
         if codebooks < 1:
             raise ValueError(f"codebooks must be at least 1, got {codebooks}")
@@ -32,7 +37,8 @@ class ResidualVQ(nn.Module):
             raise ValueError(f"dropout is a probability, got {dropout}")
         self.dropout = dropout
         self.levels = nn.ModuleList(
-            VectorQuantizer(size, width, config) for _ in range(codebooks)
+            VectorQuantizer(size, width, config, None if weights is None else row)
+            for row in (range(codebooks) if weights is None else weights)
         )
 
     @property

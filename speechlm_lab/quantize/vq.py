@@ -156,11 +156,19 @@ class VectorQuantizer(nn.Module):
     2306.06546, section 3.2), which also searches `by_direction`. The codebook is then
     `[V, d]`.
 
+    With `weights` `[D]` (or `[d]` behind a projection), the nearest code is sought with
+    each dimension multiplied by its weight: what has weight 0 is not listened to. The
+    code is still a whole vector; in dimensions of weight 0 it is, with "ema", what
+    goes with that code on average.
+
     A new codebook is random: call `start` with real latents before training it, or
     see it collapse.
     """
 
-    def __init__(self, size: int, width: int, config: VQConfig | None = None) -> None:
+    def __init__(
+        self, size: int, width: int, config: VQConfig | None = None,
+        weights: Tensor | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         if size < 2 or width < 1:
             raise ValueError(
@@ -175,6 +183,12 @@ class VectorQuantizer(nn.Module):
             self.project_in = nn.Linear(width, config.code_width)
             self.project_out = nn.Linear(config.code_width, width)
         codebook = torch.randn(size, config.code_width or width)
+        if weights is not None and weights.shape != codebook.shape[1:]:
+            raise ValueError(
+                f"weights must be [{codebook.shape[1]}], one for each dimension in "
+                f"which codes are sought, got {list(weights.shape)}"
+            )
+        self.register_buffer("weights", weights, persistent=False)
         if config.update == "gradient":
             self.codebook = nn.Parameter(codebook)
         else:  # a buffer: no gradient moves it, yet it is saved
@@ -188,8 +202,16 @@ class VectorQuantizer(nn.Module):
     def start(self, latents: Tensor, generator: torch.Generator | None = None) -> None:
         """Place the codebook by k-means on `latents` `[..., D]`."""
         points = self.project_in(latents).flatten(0, -2)
-        self.codebook.copy_(kmeans(points, self.size, generator=generator))
+        centres = kmeans(self._heard(points), self.size, generator=generator)
+        if self.weights is not None:  # whole vectors: means over each centre's points
+            codes = nearest(self._heard(points), centres)
+            count, total = count_and_sum(points, codes, self.size)
+            centres = total / count.clamp(min=1).unsqueeze(1)
+        self.codebook.copy_(centres)
         self.use.fill_(1.0)
+
+    def _heard(self, points: Tensor) -> Tensor:
+        return points if self.weights is None else points * self.weights
 
     @torch.no_grad()
     def encode(self, latents: Tensor) -> Tensor:
@@ -201,9 +223,10 @@ class VectorQuantizer(nn.Module):
         return self._search(self.project_in(latents))
 
     def _search(self, points: Tensor) -> Tensor:
+        points, codebook = self._heard(points), self._heard(self.codebook)
         if self.config.by_direction:
-            return nearest(nnf.normalize(points, dim=-1), nnf.normalize(self.codebook))
-        return nearest(points, self.codebook)
+            points, codebook = nnf.normalize(points, dim=-1), nnf.normalize(codebook)
+        return nearest(points, codebook)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Vectors `[B, F, D]` of `codes` `[B, F]`."""
@@ -221,7 +244,8 @@ class VectorQuantizer(nn.Module):
     def commitment(self, latents: Tensor, codes: Tensor) -> Tensor:
         """Mean squared distance of `latents` `[B, F, D]` to their `codes` `[B, F]`."""
         points = self.project_in(latents)
-        return (points - nnf.embedding(codes, self.codebook)).square().mean()
+        away = points - nnf.embedding(codes, self.codebook)
+        return self._heard(away).square().mean()
 
     def pass_through(self, latents: Tensor, codes: Tensor) -> Tensor:
         """`decode(codes)`, with a gradient to `latents` and to the projections."""

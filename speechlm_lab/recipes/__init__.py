@@ -1,6 +1,7 @@
 """Named trainings, each resumable and reproducible.
 
     python -m speechlm_lab train codec
+    python -m speechlm_lab train codec-laptop
     python -m speechlm_lab train lm --codec runs/codec
     python -m speechlm_lab train recogniser
     python -m speechlm_lab train dac-small
@@ -15,7 +16,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from speechlm_lab.recipes.codec import CodecRecipe
+from speechlm_lab.recipes.codec import CodecRecipe, codec_laptop, codec_strided
 from speechlm_lab.recipes.dac_small import DacSmallRecipe
 from speechlm_lab.recipes.lm import LMRecipe
 from speechlm_lab.recipes.recogniser import RecogniserRecipe
@@ -23,6 +24,8 @@ from speechlm_lab.train import TrainError, Training
 
 RECIPES = {
     "codec": CodecRecipe,
+    "codec-laptop": codec_laptop,
+    "codec-strided": codec_strided,
     "dac-small": DacSmallRecipe,
     "lm": LMRecipe,
     "recogniser": RecogniserRecipe,

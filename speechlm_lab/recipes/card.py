@@ -48,7 +48,7 @@ Last row of `log.csv`: {values}.
 
 Settings: `{settings}`
 
-The voices are those of eSpeak NG, a formant synthesiser.
+The synthetic voices are those of eSpeak NG, a formant synthesiser.
 """
     (folder / "README.md").write_text(card, encoding="utf-8")
 

@@ -1,16 +1,20 @@
-"""The training of the shipped codec."""
+"""The trainings of our codec: the shipped one, and one for an evening."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
-from pystoi import stoi
 from torch import Tensor
+from torch.nn import functional as nnf
 
 from speechlm_lab.codec import Codec, CodecConfig, SpectralLoss
+from speechlm_lab.codec.strided import StridedCodec, StridedConfig
+from speechlm_lab.corpus.download import DownloadError
 from speechlm_lab.corpus.tiny_voices import SAMPLE_RATE
+from speechlm_lab.metrics import codebook_use, stoi
 from speechlm_lab.recipes.card import write_checkpoint
-from speechlm_lab.recipes.pool import Pool, PoolConfig, make_pool
+from speechlm_lab.recipes.pool import Pool, PoolConfig, make_pool, real_speech
 from speechlm_lab.spectral import log_mel
 from speechlm_lab.train import TrainConfig, Training, seed_all, step_generator, train
 
@@ -19,19 +23,26 @@ from speechlm_lab.train import TrainConfig, Training, seed_all, step_generator, 
 class CodecRecipe:
     """All that decides the outcome of a codec training."""
 
-    codec: CodecConfig = field(default_factory=CodecConfig)
+    name: str = "codec"
+    # of our codec, or of the strided one
+    codec: CodecConfig | StridedConfig = field(
+        default_factory=lambda: CodecConfig(semantic=16)
+    )
     train: TrainConfig = field(
         # its steps are too small to gain much from a second thread
-        default_factory=lambda: TrainConfig(steps=4_000, learning_rate=2e-3, threads=1)
+        default_factory=lambda: TrainConfig(steps=13_000, threads=1)
     )
     pool: PoolConfig = field(default_factory=PoolConfig)
+    real: float = 0.5  # share of clips from recordings, where they can be had
     batch: int = 8  # clips a step
     clip: float = 0.8  # s, length of a clip
     quietest: float = -20.0  # dB; each clip's gain is drawn between this and 0
     noise: float = -60.0  # dBFS, most of the white noise that is added to a clip
-    unquantized: int = 60  # steps before the quantizer comes in
-    kmeans_batches: int = 20  # batches whose latents k-means starts from
-    commitment: float = 0.25  # weight of the commitment loss
+    unquantized: int = 0  # steps before the codec is started and the quantizer comes
+    start_batches: int = 120  # batches from which the codec's parts are placed
+    commitment: float = 0.02  # weight of the quantizer's loss
+    tuning: float = 0.5  # weight of the pitch, in octaves
+    phones: float = 0.1  # weight of the semantic level's cross-entropy
     test: PoolConfig = field(
         default_factory=lambda: PoolConfig("held-out", minutes=1.5, speakers=20)
     )  # voices to measure on
@@ -39,59 +50,130 @@ class CodecRecipe:
     def run(self, folder: Path, resume: bool = True) -> Training:
         """Train, measure and save; takes up what `folder` holds of this recipe."""
         folder.mkdir(parents=True, exist_ok=True)
-        pool = make_pool(self.pool, folder / "pool.npz", self.train.threads)
+        pool = make_pool(self.pool, folder / "pool.npz", 2)
+        real = self._recordings()
         seed_all(self.train.seed)
-        model = Codec(self.codec)
+        ours = isinstance(self.codec, CodecConfig)
+        model = Codec(self.codec) if ours else StridedCodec(self.codec)
         spectral = SpectralLoss(self.codec.sample_rate)
 
         def loss(step: int) -> dict[str, Tensor]:
-            # A codebook needs an encoder worth quantizing: one placed at step 0
-            # collapses. So first train without, then start all levels by k-means.
             if step == self.unquantized:
-                self._start_codebooks(model, pool)
-            wave = self.sample_batch(pool, step)
+                self._start(model, pool, real)
+            wave, phones = self.sample_batch(pool, real, step)
             out = model(wave, quantize=step >= self.unquantized)
             mel = spectral(out.wave, wave)
+            values = {"mel": mel, "commitment": out.commitment}
             total = mel + self.commitment * out.commitment
-            return {"loss": total, "mel": mel, "commitment": out.commitment}
+            if out.detuned is not None:
+                values["detuned"] = out.detuned
+                total = total + self.tuning * out.detuned
+            if out.phones is not None:  # known for synthetic voices only
+                spoken = out.phones[: len(phones)].flatten(0, 1)
+                values["phones"] = nnf.cross_entropy(spoken, phones.flatten())
+                total = total + self.phones * values["phones"]
+            return {"loss": total, **values}
 
         # the recipe as the checkpoint keeps it, less what `train` adds itself
         settings = {k: v for k, v in asdict(self).items() if k not in ("train", "test")}
+        settings["real"] = self.real if real else 0.0
         training = train(model, loss, self.train, folder, settings, resume)
         if training.finished:
-            test = make_pool(self.test, folder / "test.npz", self.train.threads)
+            test = make_pool(self.test, folder / "test.npz", 2)
             metrics = measure(model.eval(), test)
             data = (
                 f"TinyVoices, {self.pool.minutes:g} minutes, up to "
-                f"{self.pool.speakers} voices, seed {self.pool.seed}"
+                f"{self.pool.speakers} voices, seed {self.pool.seed}; "
+                + (
+                    "as many clips from the train splits of Barista (Apache 2.0) and "
+                    "of FSDD (CC BY-SA 4.0), at three speeds"
+                    if real
+                    else "no recordings"
+                )
             )
-            write_checkpoint(model, "codec", str(self), data, metrics, training, folder)
+            write_checkpoint(
+                model, self.name, str(self), data, metrics, training, folder
+            )
             for name, value in metrics.items():
                 print(f"{name}: {value}")
         return training
 
-    def sample_batch(self, pool: Pool, step: int) -> Tensor:
-        """Clips `[B, T]` of one step, each at its own loudness, with a little noise."""
+    def _recordings(self) -> list[np.ndarray]:
+        if not self.real:
+            return []
+        try:
+            return real_speech()
+        except DownloadError as error:
+            print(f"trained without real speech: {error}", flush=True)
+            return []
+
+    def sample_batch(
+        self, pool: Pool, real: list[np.ndarray], step: int
+    ) -> tuple[Tensor, Tensor]:
+        """Clips `[B, T]` of one step, each at its own loudness, with a little noise.
+
+        First those of `pool`, whose phones `[n, F]` are the second result, then those
+        of `real`: three from the first of its streams for each one from the second.
+        """
         generator = step_generator(self.train.seed, step)
         length = int(self.clip * SAMPLE_RATE)
-        at = torch.randint(len(pool.wave) - length, (self.batch,), generator=generator)
-        wave = pool.clips(at, length)
+        count = round(self.batch * self.real) if real else 0
+        at = torch.randint(
+            len(pool.wave) - length, (self.batch - count,), generator=generator
+        )
+        frames = -(-length // self.codec.hop)
+        phones = pool.phones(at, frames, self.codec.hop)
+        rows = [pool.clips(at, length)]
+        for number in range(count):
+            stream = real[number % 4 == 3]
+            begin = int(torch.randint(len(stream) - length, (1,), generator=generator))
+            row = torch.from_numpy(stream[begin : begin + length]).float()
+            rows.append(row[None] / 32768)
+        wave = torch.cat(rows)
         gain, noise = torch.rand(2, self.batch, 1, generator=generator)
         white = torch.randn(wave.shape, generator=generator)
         loud = wave * 10 ** (self.quietest * gain / 20)
-        return loud + white * 10 ** (self.noise / 20) * noise
+        return loud + white * 10 ** (self.noise / 20) * noise, phones
 
-    @torch.no_grad()
-    def _start_codebooks(self, model: Codec, pool: Pool) -> None:
+    def _start(
+        self, model: Codec | StridedCodec, pool: Pool, real: list[np.ndarray]
+    ) -> None:
         # batches from beyond the last step, so that they are not the first ones again
-        steps = range(self.train.steps, self.train.steps + self.kmeans_batches)
-        latents = [model.latents(self.sample_batch(pool, s)) for s in steps]
-        generator = step_generator(self.train.seed, self.train.steps)
-        model.quantizer.start(torch.cat(latents), generator)
+        steps = range(self.train.steps, self.train.steps + self.start_batches)
+        clips = [self.sample_batch(pool, real, step)[0] for step in steps]
+        model.start(torch.cat(clips), step_generator(self.train.seed, self.train.steps))
+
+
+def codec_laptop() -> CodecRecipe:
+    """The same in about ten minutes on two cores, data and all."""
+    return CodecRecipe(
+        name="codec-laptop",
+        train=TrainConfig(steps=3_000, threads=1),
+        pool=PoolConfig(minutes=60),
+        start_batches=60,
+    )
+
+
+def codec_strided() -> CodecRecipe:
+    """The strided codec, as long as `codec-laptop`, for comparison.
+
+    Its learning rate, warm-up and commitment are those that did best in short runs.
+    """
+    return CodecRecipe(
+        name="codec-strided",
+        codec=StridedConfig(codebooks=13),
+        train=TrainConfig(steps=1_900, threads=1),
+        pool=PoolConfig(minutes=60),
+        unquantized=150,
+        start_batches=60,
+        commitment=0.25,
+    )
 
 
 @torch.no_grad()
-def measure(codec: Codec, pool: Pool, levels: tuple[int, ...] = (1, 4, 8)) -> dict:
+def measure(
+    codec: Codec | StridedCodec, pool: Pool, levels: tuple[int, ...] = (1, 2, 4, 7, 13)
+):
     """Mel distance, STOI and codebook use on a pool's voices, by number of levels."""
     waves = [
         pool.speaker(i)[None, : 10 * SAMPLE_RATE] for i in range(len(pool.starts) - 1)
@@ -103,20 +185,13 @@ def measure(codec: Codec, pool: Pool, levels: tuple[int, ...] = (1, 4, 8)) -> di
         for wave, its_codes in zip(waves, codes, strict=True):
             decoded = codec.decode(its_codes, levels=k, length=wave.shape[1])
             mel.append((log_mel(wave, -80) - log_mel(decoded, -80)).abs().mean().item())
-            clear.append(stoi(wave[0].numpy(), decoded[0].numpy(), SAMPLE_RATE))
+            clear.append(stoi(decoded[0], wave[0]))
         rate = codec.bitrate(k) / 1000
         metrics[f"mel distance, STOI at {rate:.2f} kbit/s, held-out voices"] = (
             f"{sum(mel) / len(mel):.2f} dB, {sum(clear) / len(clear):.3f}"
         )
-    joined = torch.cat(codes, dim=2)[0]  # [K, frames of all voices]
-    perplexities = [perplexity(row, codec.config.codebook_size) for row in joined]
+    use = codebook_use(torch.cat(codes, dim=2), codec.config.codebook_size)
     metrics[f"codebook perplexity by level, of {codec.config.codebook_size}"] = (
-        ", ".join(f"{p:.0f}" for p in perplexities)
+        ", ".join(f"{p:.0f}" for p in use.perplexity)
     )
     return metrics
-
-
-def perplexity(codes: Tensor, size: int) -> float:
-    """2 to the entropy in bits of how often each code occurs: codes really in use."""
-    share = torch.bincount(codes.flatten(), minlength=size) / codes.numel()
-    return torch.special.entr(share).sum().exp().item()

@@ -36,7 +36,11 @@ class LMRecipe:
     lm: LMConfig = field(default_factory=LMConfig)
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=2_400, learning_rate=1.5e-3, betas=(0.9, 0.98), weight_decay=0.05
+            steps=1_800,
+            learning_rate=1.5e-3,
+            betas=(0.9, 0.98),
+            weight_decay=0.05,
+            threads=1,
         )
     )
     pool: PoolConfig = field(

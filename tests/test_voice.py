@@ -1,0 +1,115 @@
+"""Pitch, pulses and noise: the sources of the codec's voice."""
+
+import librosa
+import numpy as np
+import pytest
+import torch
+
+from speechlm_lab.codec.voice import (
+    REFERENCE,
+    PitchTracker,
+    pulses,
+    segments,
+    steady_noise,
+    turns,
+)
+from speechlm_lab.corpus import tiny_voices
+
+RATE, HOP = 16_000, 160
+TRACKER = PitchTracker(RATE, HOP)
+
+
+def train(pitch, samples=16_000):
+    """A train of pulses with formant-like tilt, by adding up its harmonics."""
+    time = torch.arange(samples) / RATE
+    count = int(7_500 / pitch)
+    return sum(torch.cos(2 * np.pi * k * pitch * time) / k for k in range(1, count + 1))
+
+
+def hertz(voice):
+    return REFERENCE * 2**voice.octaves
+
+
+@pytest.mark.parametrize("pitch", [70, 100, 143, 220, 330, 450])
+def test_the_pitch_of_a_train_of_pulses(pitch):
+    voice = TRACKER(0.1 * train(pitch)[None])
+    inner = slice(5, -5)
+    assert voice.octaves.shape == (1, 100)
+    assert torch.allclose(
+        hertz(voice)[:, inner], torch.tensor(float(pitch)), rtol=0.012
+    )
+    assert voice.strength[:, inner].min() > 0.9
+
+
+def test_noise_and_silence_have_no_pitch():
+    noise = 0.1 * torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0))
+    assert TRACKER(noise).strength.median() < 0.5
+    silence = TRACKER(torch.zeros(1, 1_600))
+    assert silence.strength.max() == 0
+    assert silence.octaves.isfinite().all()
+
+
+@pytest.mark.parametrize("speaker", [1, 2, 5])
+def test_on_speech_it_agrees_with_librosa(speaker):
+    item = tiny_voices.speak("We were away a year ago, you know.", speaker=speaker)
+    wave = item.wave[: len(item.wave) // HOP * HOP]
+    voice = TRACKER(wave[None])
+    theirs, voiced, _ = librosa.pyin(
+        wave.numpy(), fmin=60, fmax=500, sr=RATE, frame_length=1024, hop_length=HOP
+    )
+    # ours is centred in the hop, theirs at its start: half a hop is nothing here
+    ours = hertz(voice)[0].numpy()
+    both = voiced[: len(ours)] & (voice.strength[0].numpy() > 0.8)
+    off = np.abs(np.log2(ours[both] / theirs[: len(ours)][both]))
+    assert both.sum() > 40
+    assert np.mean(off < 0.06) > 0.85
+
+
+def test_loudness_does_not_count():
+    wave = 0.2 * train(150)[None]
+    quiet, loud = TRACKER(0.05 * wave), TRACKER(wave)
+    assert torch.allclose(quiet.octaves, loud.octaves, atol=0.02)
+
+
+def test_segments_are_centred_in_their_hops():
+    wave = torch.arange(640.0)[None]
+    cut = segments(wave, 4, 2)
+    assert cut.shape == (1, 320, 4)
+    assert cut[0, 10].tolist() == [19, 20, 21, 22]  # hop 10 is samples 20 and 21
+
+
+def test_pulses_are_a_sum_of_cosines():
+    pitch = torch.full((1, 20), 200.0)
+    ours = pulses(pitch, pitch[:, 0], torch.zeros(1, dtype=torch.float64), HOP, RATE)
+    time = torch.arange(1, 20 * HOP + 1, dtype=torch.float64) / RATE
+    count = int(0.47 * RATE / 200)
+    theirs = sum(
+        torch.cos(2 * np.pi * k * 200 * time) for k in range(1, count + 1)
+    ) * np.sqrt(2 / count)  # fmt: skip
+    assert torch.allclose(ours[0].double(), theirs, atol=2e-2)
+    assert ours.square().mean().item() == pytest.approx(1, rel=0.02)
+
+
+def test_pulses_go_on_where_they_stopped():
+    pitch = 100 + 200 * torch.rand(2, 30, generator=torch.Generator().manual_seed(0))
+    before = pitch[:, 0]
+    phase = torch.zeros(2, dtype=torch.float64)
+    whole = pulses(pitch, before, phase, HOP, RATE)
+    passed = turns(pitch[:, :11], before, HOP, RATE).sum(1)
+    first = pulses(pitch[:, :11], before, phase, HOP, RATE)
+    rest = pulses(pitch[:, 11:], pitch[:, 10], phase + passed, HOP, RATE)
+    assert torch.allclose(torch.cat([first, rest], 1), whole, atol=1e-4)
+
+
+def test_turns_count_periods():
+    pitch = torch.full((1, 100), 123.0)
+    assert turns(pitch, pitch[:, 0], HOP, RATE).sum() == pytest.approx(123.0)
+
+
+def test_noise_is_white_steady_and_placed():
+    noise = steady_noise(0, 65_536)
+    assert noise.square().mean().item() == pytest.approx(1, rel=0.02)
+    power = torch.fft.rfft(noise).abs().square().reshape(-1)[1:].reshape(32, -1)
+    assert (power.mean(1) / power.mean() - 1).abs().max() < 0.15
+    assert torch.equal(steady_noise(1_000, 500), noise[1_000:1_500])
+    assert torch.equal(steady_noise(65_536 + 7, 9), noise[7:16])
