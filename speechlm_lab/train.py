@@ -5,11 +5,10 @@ never stopped:
 
 - the batch of a step depends on the seed and the step, not on what ran before;
 - the learning rate depends on the step, not on the clock;
-- a checkpoint holds all that a step changes: weights and buffers, the optimizer's
-  averages, the state of the random generator, the step;
-- a checkpoint is written beside the old one and then takes its name, so that at any
-  moment one whole checkpoint is there;
+- a checkpoint holds weights, buffers, the optimizer's averages, random state and step;
+- a new checkpoint takes the old one's name only when it is whole;
 - the number of threads, which decides the order of sums, is part of the settings.
+Started by torchrun it runs on several processes or GPUs, see `parallel`.
 """
 
 import csv
@@ -27,6 +26,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from speechlm_lab import parallel
 
 STATE = "state.pt"
 LOG = "log.csv"
@@ -69,9 +70,10 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """A random generator that belongs to one step of one seed."""
-    # SeedSequence mixes the two, so that neighbouring steps are unrelated
-    mixed = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
+    """A random generator that belongs to one step of one seed (of one process)."""
+    # SeedSequence mixes them, so that neighbours are unrelated
+    numbers = [seed, step] + [parallel.rank()] * (parallel.rank() > 0)
+    mixed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(mixed >> 1))
 
 
@@ -102,26 +104,31 @@ def train(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
+    parallel.join()
+    model.to(parallel.device())
     optimizer = _optimizer(model, config)
     settings = {"train": asdict(config), **(settings or {})}
     state = Checkpoint(folder / STATE, model, optimizer, settings)
     log = Log(folder / LOG)
     if resume:
         state.load()
-    log.cut(after=state.step)
     if state.step == 0:
         torch.manual_seed(config.seed)
+    if parallel.rank() == 0:
+        log.cut(after=state.step)
 
     model.train()
     began = saved = time.monotonic()
     earlier = state.seconds
     with Interrupt() as interrupt:
-        while state.step < config.steps and not interrupt.received:
+        while state.step < config.steps and not parallel.any_of(interrupt.received):
             rate = learning_rate(state.step, config)
             values = _step(model, optimizer, loss, state.step, rate, config.clip)
             state.step += 1
             state.seconds = earlier + time.monotonic() - began
             state.add(values)
+            if parallel.rank() > 0:
+                continue
             if state.step % config.log_every == 0 or state.step == config.steps:
                 row = {"step": state.step, "seconds": round(state.seconds, 1)}
                 row |= {"learning_rate": rate, **state.means()}
@@ -130,7 +137,9 @@ def train(
             if time.monotonic() - saved > config.save_every:
                 state.save()
                 saved = time.monotonic()
-    state.save()
+    if parallel.rank() == 0:
+        state.save()
+    parallel.leave()
     return Training(state.step, state.seconds, state.step >= config.steps)
 
 
@@ -165,8 +174,10 @@ def _step(
         )
     optimizer.zero_grad(set_to_none=True)
     values["loss"].backward()
+    parallel.average_gradients(model)
     nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
+    parallel.share(model)
     return {name: value.item() for name, value in values.items()}
 
 
@@ -238,7 +249,7 @@ class Checkpoint:
         """Take up the saved state; without a file, stay at step 0."""
         if not self.path.exists():
             return
-        content = torch.load(self.path, weights_only=True)
+        content = torch.load(self.path, map_location="cpu", weights_only=True)
         if content["settings"] != self.settings:
             raise TrainError(
                 f"{self.path} belongs to a training with other settings "

@@ -33,6 +33,7 @@ LAYERS = [
     ["patterns"],
     ["lm", "sampling"],
     ["layout", "speechlm"],
+    ["parallel"],
     ["train"],
     ["recipes"],
     ["assets", "plot", "player", "widgets"],

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as nnf
 
+from speechlm_lab import parallel
 from speechlm_lab.codec import Codec, CodecConfig, SpectralLoss
 from speechlm_lab.codec.strided import StridedCodec, StridedConfig
 from speechlm_lab.corpus.download import DownloadError
@@ -55,12 +56,14 @@ class CodecRecipe:
         seed_all(self.train.seed)
         ours = isinstance(self.codec, CodecConfig)
         model = Codec(self.codec) if ours else StridedCodec(self.codec)
-        spectral = SpectralLoss(self.codec.sample_rate)
+        device = parallel.device()
+        spectral = SpectralLoss(self.codec.sample_rate).to(device)
 
         def loss(step: int) -> dict[str, Tensor]:
             if step == self.unquantized:
                 self._start(model, pool, real)
             wave, phones = self.sample_batch(pool, real, step)
+            wave, phones = wave.to(device), phones.to(device)
             out = model(wave, quantize=step >= self.unquantized)
             mel = spectral(out.wave, wave)
             values = {"mel": mel, "commitment": out.commitment}
@@ -78,7 +81,8 @@ class CodecRecipe:
         settings = {k: v for k, v in asdict(self).items() if k not in ("train", "test")}
         settings["real"] = self.real if real else 0.0
         training = train(model, loss, self.train, folder, settings, resume)
-        if training.finished:
+        if training.finished and parallel.rank() == 0:
+            model.cpu()
             test = make_pool(self.test, folder / "test.npz", 2)
             metrics = measure(model.eval(), test)
             data = (
@@ -141,7 +145,8 @@ class CodecRecipe:
         # batches from beyond the last step, so that they are not the first ones again
         steps = range(self.train.steps, self.train.steps + self.start_batches)
         clips = [self.sample_batch(pool, real, step)[0] for step in steps]
-        model.start(torch.cat(clips), step_generator(self.train.seed, self.train.steps))
+        generator = step_generator(self.train.seed, self.train.steps)
+        model.start(torch.cat(clips).to(parallel.device()), generator)
 
 
 def codec_laptop() -> CodecRecipe:

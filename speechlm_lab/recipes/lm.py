@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from speechlm_lab import parallel
 from speechlm_lab.codec import SHIPPED, Codec
 from speechlm_lab.lm import LanguageModel, LMConfig
 from speechlm_lab.recipes.card import write_checkpoint
@@ -76,11 +77,13 @@ class LMRecipe:
         streams = self._codes(self.pool, folder, "pool")
         seed_all(self.train.seed)
         model = LanguageModel(self.lm)
-        weights = torch.tensor(self.weights) / sum(self.weights)
+        device = parallel.device()
+        weights = torch.tensor(self.weights, device=device) / sum(self.weights)
 
         def loss(step: int) -> dict[str, Tensor]:
             generator = step_generator(self.train.seed, step)
             codes = sample_codes(streams, self.batch, self.frames, generator)
+            codes = codes.to(device)
             by_level = model.loss(codes, self.mask)
             total = (weights * by_level).sum()
             return {"loss": total, **_by_level(by_level)}
@@ -89,7 +92,8 @@ class LMRecipe:
         settings = {k: v for k, v in asdict(self).items() if k not in ("train", "test")}
         settings["codec"] = _fingerprint(self.codec)
         training = train(model, loss, self.train, folder, settings, resume)
-        if training.finished:
+        if training.finished and parallel.rank() == 0:
+            model.cpu()
             metrics = measure(model.eval(), self._codes(self.test, folder, "test"))
             data = (
                 f"TinyVoices, {self.pool.minutes:g} minutes, up to "

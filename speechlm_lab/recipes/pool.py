@@ -14,6 +14,7 @@ from scipy.signal import resample_poly
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from speechlm_lab import parallel
 from speechlm_lab.corpus.barista import Barista
 from speechlm_lab.corpus.fsdd import FSDD
 from speechlm_lab.corpus.items import Span
@@ -149,7 +150,7 @@ def real_speech(speeds: tuple[float, ...] = (1.0, 0.9, 10 / 9)) -> list[np.ndarr
 
 def write_arrays(path: Path, key: str, **arrays: np.ndarray) -> None:
     """Save arrays under a key that says what they are; whole or not at all."""
-    part = path.with_suffix(".part")
+    part = path.with_suffix(f".part{parallel.rank()}")  # processes may write at once
     with part.open("wb") as file:
         np.savez(file, key=np.array(key), **arrays)
     os.replace(part, path)
