@@ -1,8 +1,12 @@
-"""A decoder-only Transformer over codes.
+"""A decoder-only Transformer over codes and text.
 
 At each step the model sees one code of each of K levels, embeds and adds them, and
 predicts the K codes of the next step, one linear head a level. The layers are those
-of Llama: RMSNorm before each half-layer, rotary positions, SwiGLU, no biases.
+of Llama: RMSNorm before each half-layer, rotary positions, SwiGLU, no biases,
+grouped queries.
+
+A model with `texts` has one more stream beside the levels, of text tokens, and is told
+at each step what part it plays, its role: `layout` says how speech is written so.
 """
 
 from dataclasses import dataclass
@@ -25,13 +29,20 @@ class LMConfig:
     width: int = 192  # D, channels of the residual stream
     layers: int = 6  # Transformer layers
     heads: int = 3  # attention heads
+    kv_heads: int = 0  # heads of keys and values, shared by queries; 0: as `heads`
     hidden: int = 512  # channels inside the feed-forward half-layers
     rope_base: float = 10_000.0  # longest wavelength of the positions, in steps / 2 pi
+    texts: int = 0  # text tokens it reads and predicts; 0: codes alone
+    roles: int = 0  # parts that a step can play; 0: no such embedding
 
     def __post_init__(self) -> None:
         if self.width % (2 * self.heads):
             raise ValueError(
                 f"width {self.width} must split into {self.heads} heads of even width"
+            )
+        if self.kv_heads and self.heads % self.kv_heads:
+            raise ValueError(
+                f"{self.heads} heads cannot share {self.kv_heads} heads of keys evenly"
             )
 
     @property
@@ -41,7 +52,7 @@ class LMConfig:
 
 
 class KVCache:
-    """Keys and values of the steps a layer has seen, `[B, heads, S, D / heads]`."""
+    """Keys and values of the steps a layer has seen, `[B, kv_heads, S, D / heads]`."""
 
     def __init__(self) -> None:
         self.keys: Tensor | None = None
@@ -59,39 +70,57 @@ class KVCache:
         return keys, values
 
 
-def rotate(x: Tensor, start: int, base: float) -> Tensor:
-    """Rotary positions on `x` `[B, heads, S, d]`, whose first step is number `start`.
+def rotations(
+    start: int, steps: int, width: int, base: float, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines `[steps, width / 2]` for `rotate`, from step `start` on.
 
-    Channel pair (i, i + d/2) of step s is turned by the angle s / base^(2i/d), so
-    that the product of two steps depends on their distance alone (RoFormer: Su et al.
+    Channel pair i of step s is turned by the angle s / base^(2i/width).
+    """
+    exponent = torch.arange(width // 2, device=device) / (width // 2)
+    steps = torch.arange(start, start + steps, device=device)
+    angle = steps[:, None] * base**-exponent
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary positions on `x` `[B, heads, S, d]`: channels i and i + d/2 are turned.
+
+    So the product of two steps depends on their distance alone (RoFormer: Su et al.
     2021, arXiv 2104.09864, equation 34, in the pairing of Llama).
     """
-    half = x.shape[-1] // 2
-    exponent = torch.arange(half, device=x.device) / half
-    steps = torch.arange(start, start + x.shape[2], device=x.device)
-    angle = steps[:, None] * base**-exponent  # [S, d / 2]
-    cos, sin = angle.cos(), angle.sin()
+    cos, sin = turn
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 class Attention(nn.Module):
-    """Causal self-attention; `[B, S, D]` to `[B, S, D]`."""
+    """Causal self-attention; `[B, S, D]` to `[B, S, D]`.
+
+    Several heads of queries may share one of keys and values (grouped-query attention:
+    Ainslie et al. 2023, arXiv 2305.13245), which makes the cache smaller.
+    """
 
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
         self.heads = config.heads
-        self.rope_base = config.rope_base
-        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.kv_heads = config.kv_heads or config.heads
+        width = config.width // config.heads
+        self.qkv = nn.Linear(
+            config.width, (self.heads + 2 * self.kv_heads) * width, bias=False
+        )
         self.out = nn.Linear(config.width, config.width, bias=False)
 
-    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, turn: tuple[Tensor, Tensor], cache: KVCache | None = None
+    ) -> Tensor:
         batch, steps, width = x.shape
         start = 0 if cache is None else len(cache)
-        split = self.qkv(x).view(batch, steps, 3, self.heads, -1)
-        queries, keys, values = split.permute(2, 0, 3, 1, 4)  # [B, heads, S, d] each
-        queries = rotate(queries, start, self.rope_base)
-        keys = rotate(keys, start, self.rope_base)
+        split = self.qkv(x).view(batch, steps, -1, width // self.heads).transpose(1, 2)
+        queries, keys, values = split.split(
+            [self.heads, self.kv_heads, self.kv_heads], dim=1
+        )
+        queries, keys = rotate(queries, turn), rotate(keys, turn)
         if cache is not None:
             keys, values = cache.append(keys, values)
         # query s (number start + s) sees keys 0 to start + s
@@ -101,7 +130,12 @@ class Attention(nn.Module):
                 steps, start + steps, dtype=torch.bool, device=x.device
             ).tril(start)
         y = nnf.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=mask, is_causal=start == 0
+            queries,
+            keys,
+            values,
+            attn_mask=mask,
+            is_causal=start == 0,
+            enable_gqa=self.kv_heads != self.heads,
         )
         return self.out(y.transpose(1, 2).reshape(batch, steps, width))
 
@@ -129,8 +163,10 @@ class Layer(nn.Module):
         self.feed_forward_norm = nn.RMSNorm(config.width, eps=1e-6)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), cache)
+    def forward(
+        self, x: Tensor, turn: tuple[Tensor, Tensor], cache: KVCache | None = None
+    ) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), turn, cache)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
@@ -142,7 +178,8 @@ class LanguageModel(
     """Predicts the codes of a step from those of the steps before it.
 
     Steps are int64 `[B, K, S]`, laid out by `patterns.delay`, each code in 0..V,
-    where V is the blank.
+    where V is the blank. With `texts`, beside them goes one text token a step, `[B, S]`
+    in 0..texts - 1, and with `roles` a role `[B, S]`.
     """
 
     def __init__(self, config: LMConfig | None = None) -> None:
@@ -152,6 +189,11 @@ class LanguageModel(
             nn.Embedding(config.codebook_size + 1, config.width)
             for _ in range(config.codebooks)
         )
+        if config.texts:
+            self.text_embedding = nn.Embedding(config.texts, config.width)
+            self.text_head = nn.Linear(config.width, config.texts, bias=False)
+        if config.roles:
+            self.role_embedding = nn.Embedding(config.roles, config.width)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width, eps=1e-6)
         self.heads = nn.ModuleList(
@@ -164,24 +206,43 @@ class LanguageModel(
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
 
-    def embed(self, steps: Tensor) -> Tensor:
-        """Sum over levels of the codes' embeddings: `[B, K, S]` to `[B, S, D]`."""
+    def embed(
+        self, steps: Tensor, text: Tensor | None = None, roles: Tensor | None = None
+    ) -> Tensor:
+        """Sum of the embeddings of codes, text and roles: `[B, S, D]`."""
         if steps.ndim != 3 or steps.shape[1] != self.config.codebooks:
             raise ValueError(
                 f"steps must be [B, {self.config.codebooks}, S], got "
                 f"{list(steps.shape)}: keep the levels the model was made for"
             )
-        return sum(e(steps[:, k]) for k, e in enumerate(self.embeddings))
+        x = sum(e(steps[:, k]) for k, e in enumerate(self.embeddings))
+        if text is not None:
+            x = x + self.text_embedding(text)
+        if roles is not None:
+            x = x + self.role_embedding(roles)
+        return x
 
-    def forward(self, steps: Tensor, caches: list[KVCache] | None = None) -> Tensor:
-        """Logits `[B, K, S, V]` of the step after each of `steps` `[B, K, S]`.
+    def hidden(self, x: Tensor, caches: list[KVCache] | None = None) -> Tensor:
+        """What the layers make of embedded steps: `[B, S, D]` to `[B, S, D]`.
 
-        With `caches`, one a layer, `steps` continue those that the caches hold.
+        With `caches`, one a layer, the steps continue those that the caches hold.
         """
-        x = self.embed(steps)
+        start = 0 if caches is None else len(caches[0])
+        c = self.config
+        turn = rotations(start, x.shape[1], c.width // c.heads, c.rope_base, x.device)
         for i, layer in enumerate(self.layers):
-            x = layer(x, None if caches is None else caches[i])
-        x = self.norm(x)
+            x = layer(x, turn, None if caches is None else caches[i])
+        return self.norm(x)
+
+    def forward(
+        self,
+        steps: Tensor,
+        caches: list[KVCache] | None = None,
+        text: Tensor | None = None,
+        roles: Tensor | None = None,
+    ) -> Tensor:
+        """Logits `[B, K, S, V]` of the codes after each of `steps` `[B, K, S]`."""
+        x = self.hidden(self.embed(steps, text, roles), caches)
         return torch.stack([head(x) for head in self.heads], dim=1)
 
     def loss(self, codes: Tensor, mask: float = 0.0) -> Tensor:
