@@ -1,6 +1,10 @@
-"""Reads the HTML of an output, for the tests of what is shown."""
+"""What several tests share: a reader of HTML, and the tests of a chapter's checkers."""
 
 from html.parser import HTMLParser
+
+import pytest
+
+from speechlm_lab import check
 
 
 class Elements(HTMLParser):
@@ -24,3 +28,37 @@ class Elements(HTMLParser):
 
     def all(self, tag):
         return [attributes for name, attributes in self.found if name == tag]
+
+
+def checker_tests(chapter, right, mistakes):
+    """A class of tests for all checkers of a chapter: name it `Test...` to run them.
+
+    chapter: the module, such as `check.chapter_03`; right: {checker: right answer};
+    mistakes: (checker, wrong answer, name of the mistake; None: it has no name).
+    """
+
+    class TestCheckers:
+        def test_every_checker_is_tested(self):
+            assert set(right) == set(chapter.__all__)
+            assert {name for name, _, _ in mistakes} == set(right)
+
+        @pytest.mark.parametrize("name", right)
+        def test_the_right_answer_passes(self, name):
+            report = getattr(check, name)(right[name])
+            assert report.passed, report
+
+        @pytest.mark.parametrize("name, answer, mistake", mistakes)
+        def test_planted_mistakes_are_named(self, name, answer, mistake):
+            report = getattr(check, name)(answer)
+            assert not report.passed, report
+            assert report.mistake == mistake, report
+
+        @pytest.mark.parametrize("name", right)
+        @pytest.mark.parametrize(
+            "answer", [lambda *a: None, lambda *a: 1 / 0, 3, lambda *a: "text"]
+        )
+        def test_no_answer_makes_a_checker_raise(self, name, answer):
+            report = getattr(check, name)(answer)
+            assert not report.passed and report.message, report
+
+    return TestCheckers

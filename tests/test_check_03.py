@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from elements import checker_tests
 from torch.nn import functional as nnf
 
 from speechlm_lab import check
@@ -171,22 +172,7 @@ MISTAKES = [
 ]
 
 
-def test_every_checker_is_tested():
-    assert set(RIGHT) == set(chapter_03.__all__)
-    assert {name for name, _, _ in MISTAKES} == set(RIGHT)
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_the_right_answer_passes(name):
-    report = getattr(check, name)(RIGHT[name])
-    assert report.passed, report
-
-
-@pytest.mark.parametrize("name, answer, mistake", MISTAKES)
-def test_planted_mistakes_are_named(name, answer, mistake):
-    report = getattr(check, name)(answer)
-    assert not report.passed
-    assert report.mistake == mistake, report
+TestCheckers = checker_tests(chapter_03, RIGHT, MISTAKES)
 
 
 @pytest.mark.parametrize(
@@ -202,12 +188,3 @@ def test_an_unknown_mistake_is_told_by_its_first_row(name, answer, words):
     report = getattr(check, name)(answer)
     assert not report.passed and report.mistake is None
     assert words in report.message, report
-
-
-@pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize(
-    "answer", [lambda *a: None, lambda *a: 1 / 0, 3, lambda *a: "text"]
-)
-def test_no_answer_makes_a_checker_raise(name, answer):
-    report = getattr(check, name)(answer)
-    assert not report.passed and report.message

@@ -2,10 +2,9 @@
 
 import math
 
-import pytest
 import torch
+from elements import checker_tests
 
-from speechlm_lab import check
 from speechlm_lab.check import chapter_04
 
 
@@ -131,28 +130,4 @@ MISTAKES = [
 ]
 
 
-def test_every_checker_is_tested():
-    assert set(RIGHT) == set(chapter_04.__all__)
-    assert {name for name, _, _ in MISTAKES} == set(RIGHT)
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_the_right_answer_passes(name):
-    report = getattr(check, name)(RIGHT[name])
-    assert report.passed, report
-
-
-@pytest.mark.parametrize("name, answer, mistake", MISTAKES)
-def test_planted_mistakes_are_named(name, answer, mistake):
-    report = getattr(check, name)(answer)
-    assert not report.passed
-    assert report.mistake == mistake, report
-
-
-@pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize(
-    "answer", [lambda *a: None, lambda *a: 1 / 0, 3, lambda *a: "text"]
-)
-def test_no_answer_makes_a_checker_raise(name, answer):
-    report = getattr(check, name)(answer)
-    assert not report.passed and report.message
+TestCheckers = checker_tests(chapter_04, RIGHT, MISTAKES)

@@ -2,11 +2,10 @@
 
 import math
 
-import pytest
 import torch
+from elements import checker_tests
 from torch.nn import functional as nnf
 
-from speechlm_lab import check
 from speechlm_lab.check import chapter_06
 
 
@@ -79,8 +78,16 @@ MISTAKES = [
         lambda b, r, s, V: int(b / (r / math.prod(s) * math.log(V))),
         "natural logarithm",
     ),
-    ("levels_within", lambda b, r, s, V: int(b / (r / math.prod(s) * V)), "V bits a"),
-    ("levels_within", lambda b, r, s, V: int(b / (r * math.log2(V))), "a code a"),
+    (
+        "levels_within",
+        lambda b, r, s, V: int(b / (r / math.prod(s) * V)),
+        "V bits a code",
+    ),
+    (
+        "levels_within",
+        lambda b, r, s, V: int(b / (r * math.log2(V))),
+        "a code a sample",
+    ),
     ("decode_factorised", lambda *a: decode(*a).T, "transposed"),
     ("decode_factorised", lambda c, e, w, b: decode(c, e, w, b * 0), "no biases"),
     (
@@ -109,28 +116,4 @@ MISTAKES = [
 ]
 
 
-def test_every_checker_is_tested():
-    assert set(RIGHT) == set(chapter_06.__all__)
-    assert {name for name, _, _ in MISTAKES} == set(RIGHT)
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_the_right_answer_passes(name):
-    report = getattr(check, name)(RIGHT[name])
-    assert report.passed, report
-
-
-@pytest.mark.parametrize("name, answer, mistake", MISTAKES)
-def test_planted_mistakes_are_named(name, answer, mistake):
-    report = getattr(check, name)(answer)
-    assert not report.passed
-    assert report.mistake and report.mistake.startswith(mistake), report
-
-
-@pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize(
-    "answer", [lambda *a: None, lambda *a: 1 / 0, 3, lambda *a: "text"]
-)
-def test_no_answer_makes_a_checker_raise(name, answer):
-    report = getattr(check, name)(answer)
-    assert not report.passed and report.message
+TestCheckers = checker_tests(chapter_06, RIGHT, MISTAKES)
