@@ -31,7 +31,7 @@ LAYERS = [
     ["probes"],
     ["recogniser"],
     ["patterns"],
-    ["lm", "sampling"],
+    ["lm", "depth", "sampling"],
     ["layout", "speechlm"],
     ["parallel"],
     ["train"],
