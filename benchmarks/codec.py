@@ -34,9 +34,8 @@ from codec_peers import PEERS, Decoded, ProgramMissing, judge
 from torch import Tensor
 
 from speechlm_lab.audio import SAMPLE_RATE
-from speechlm_lab.codec import Codec
+from speechlm_lab.codec import Codec, StridedCodec
 from speechlm_lab.codec.files import load_codec
-from speechlm_lab.codec.strided import StridedCodec
 from speechlm_lab.codes_file import pack
 from speechlm_lab.corpus.download import DownloadError
 from speechlm_lab.recogniser import load_recogniser, phone_errors

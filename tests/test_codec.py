@@ -297,6 +297,20 @@ def test_bad_waves_are_refused(codec, wave, message):
         codec.encode(wave)
 
 
+def test_what_the_codes_do_not_hold_is_refused(codec):
+    codes = codec.encode(noise(samples=640))
+    for length in (0, 641):
+        with pytest.raises(ValueError, match=f"from 1 to that, not {length}"):
+            codec.decode(codes, length=length)
+    with pytest.raises(ValueError, match="hold no frame"):
+        codec.decode(codes[..., :0])
+    for levels in (0, 4):
+        with pytest.raises(ValueError, match=r"levels must lie in 1\.\.3"):
+            codec.decode(codes, levels=levels)
+        with pytest.raises(ValueError, match=r"levels must lie in 1\.\.3"):
+            codec.bitrate(levels=levels)
+
+
 def test_bad_sizes_are_refused():
     with pytest.raises(ValueError, match="multiple of fine_hop"):
         CodecConfig(hop=500)

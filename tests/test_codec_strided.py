@@ -6,14 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from speechlm_lab.codec import Codec, SpectralLoss
+from speechlm_lab.codec import Codec, SpectralLoss, StridedCodec, StridedConfig
 from speechlm_lab.codec.streaming import Conv, Snake, UpConv, with_past
-from speechlm_lab.codec.strided import (
-    Encoder,
-    ResidualUnit,
-    StridedCodec,
-    StridedConfig,
-)
+from speechlm_lab.codec.strided import Encoder, ResidualUnit
 from speechlm_lab.quantize import VQConfig
 
 HOP = 12

@@ -4,13 +4,24 @@ import contextlib
 import io
 from pathlib import Path
 
+from speechlm_lab.codec.base import Coded
 from speechlm_lab.codec.config import CodecConfig
 from speechlm_lab.codec.losses import SpectralLoss
-from speechlm_lab.codec.model import Codec, Coded
+from speechlm_lab.codec.model import Codec
+from speechlm_lab.codec.strided import StridedCodec, StridedConfig
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints" / "codec"
 
-__all__ = ["SHIPPED", "Codec", "CodecConfig", "Coded", "SpectralLoss", "load_shipped"]
+__all__ = [
+    "SHIPPED",
+    "Codec",
+    "CodecConfig",
+    "Coded",
+    "SpectralLoss",
+    "StridedCodec",
+    "StridedConfig",
+    "load_shipped",
+]
 
 
 def load_shipped() -> Codec:

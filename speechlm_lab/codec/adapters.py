@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
+from speechlm_lab.codec.base import check_length, check_waves
 from speechlm_lab.codec.torchaudio_check import ensure_torchaudio
 
 if TYPE_CHECKING:  # importing them takes seconds, so only where they are needed
@@ -70,11 +71,7 @@ class Adapter(nn.Module):
         The end is padded with zeros to a whole frame. Raises ValueError for another
         shape or type.
         """
-        if wave.ndim != 2 or wave.numel() == 0 or not wave.is_floating_point():
-            raise ValueError(
-                "the codec takes float waves [B, T] with T > 0, got "
-                f"{wave.dtype} {list(wave.shape)}: a single wave needs wave[None]"
-            )
+        check_waves(wave)
         padded = nnf.pad(wave, (0, -wave.shape[1] % self.hop))
         return self._encode(padded[:, None])
 
@@ -91,11 +88,7 @@ class Adapter(nn.Module):
         self._check_codes(codes)
         levels = self._check_levels(levels, codes.shape[1])
         samples = codes.shape[2] * self.hop
-        if length is not None and not 0 < length <= samples:
-            raise ValueError(
-                f"these codes hold {samples} samples: ask for a length from 1 to that, "
-                f"not {length}"
-            )
+        check_length(length, samples)
         wave = self._decode(codes[:, :levels].long())
         # transposed convolutions with odd strides fall a few samples short
         wave = nnf.pad(wave, (0, max(0, samples - wave.shape[1])))

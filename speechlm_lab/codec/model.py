@@ -11,13 +11,11 @@ the vocoders before neural ones, and in DDSP: Engel et al. 2020, arXiv 2001.0464
 network that has to find all that by itself needs hours.
 """
 
-from typing import NamedTuple
-
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
-from torch.nn import functional as nnf
 
+from speechlm_lab.codec.base import BaseCodec, Coded
 from speechlm_lab.codec.blocks import start_weights
 from speechlm_lab.codec.config import CodecConfig
 from speechlm_lab.codec.decoder import Decoder
@@ -26,22 +24,8 @@ from speechlm_lab.codec.voice import REFERENCE, Voice
 from speechlm_lab.quantize import ResidualVQ, VQConfig, straight_through
 
 
-class Coded(NamedTuple):
-    """What `Codec.forward` returns."""
-
-    wave: Tensor  # [B, T], decoded
-    codes: Tensor | None  # [B, K, F]; None where nothing was quantized
-    commitment: Tensor  # scalar, the quantizer's loss; 0 where nothing was quantized
-    detuned: Tensor | None = (
-        None  # scalar, octaves by which the pitch is off, where there is one
-    )
-    phones: Tensor | None = (
-        None  # [B, F, phones], scores by the semantic level, if there is
-    )
-
-
 class Codec(
-    nn.Module,
+    BaseCodec,
     PyTorchModelHubMixin,
     coders={CodecConfig: (vars, lambda values: CodecConfig(**values))},
 ):
@@ -85,60 +69,11 @@ class Codec(
         nn.init.zeros_(self.decoder.head.weight)
         self.quantizer.start(self.latents(wave), generator)
 
-    @property
-    def sample_rate(self) -> int:
-        """Hz."""
-        return self.config.sample_rate
-
-    @property
-    def hop(self) -> int:
-        """Samples in a frame."""
-        return self.config.hop
-
-    @property
-    def frame_rate(self) -> float:
-        """Frames a second, Hz."""
-        return self.config.frame_rate
-
-    def bitrate(self, levels: int | None = None) -> float:
-        """Bits a second that `levels` codebooks cost (all when None)."""
-        bits = torch.tensor(float(self.config.codebook_size)).log2().item()
-        return self.frame_rate * (levels or self.config.codebooks) * bits
-
-    def _padded(self, wave: Tensor) -> Tensor:
-        if wave.ndim != 2 or wave.shape[1] == 0 or not wave.is_floating_point():
-            raise ValueError(
-                "the codec takes float waves [B, T] with T > 0, got "
-                f"{wave.dtype} {list(wave.shape)}: a single wave needs wave[None]"
-            )
-        return nnf.pad(wave, (0, -wave.shape[1] % self.hop))
-
     def _features(self, wave: Tensor) -> tuple[Tensor, Voice]:
         return self.encoder.features(self._padded(wave))
 
     def latents(self, wave: Tensor) -> Tensor:
-        """Latents `[B, F, D]` of `wave` `[B, T]`, before quantization."""
         return self.encoder(*self._features(wave))
-
-    @torch.no_grad()
-    def encode(self, wave: Tensor) -> Tensor:
-        """Codes `[B, K, F]` of `wave` `[B, T]`, F = ceil(T / hop).
-
-        The end is padded with zeros to a whole frame.
-        """
-        return self.quantizer.encode(self.latents(wave))
-
-    @torch.no_grad()
-    def decode(
-        self, codes: Tensor, levels: int | None = None, length: int | None = None
-    ) -> Tensor:
-        """Wave `[B, F * hop]` of `codes` `[B, k, F]`, k <= K, clipped to [-1, 1].
-
-        Uses the first `levels` codebooks (all that are given when None) and cuts the
-        wave to `length` samples when it is given.
-        """
-        wave = self.decoder(self.quantizer.decode(codes, levels))
-        return wave[:, :length].clamp(-1, 1)
 
     def forward(self, wave: Tensor, quantize: bool = True) -> Coded:
         """Encode and decode `wave` `[B, T]` for training; returns T samples.

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
+from speechlm_lab.codec.base import check_waves
+
 if TYPE_CHECKING:
     from speechlm_lab.codec.strided import StridedCodec
 
@@ -166,7 +168,7 @@ class Stream:
 
         f is 0 where it completes none. Call `finish` after the last block.
         """
-        self.codec.check_wave(block)
+        check_waves(block)
         if self._finished:
             raise ValueError(
                 "this recording is finished: start another stream for another one"

@@ -20,9 +20,8 @@ from dataclasses import asdict, dataclass, field
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
-from torch.nn import functional as nnf
 
-from speechlm_lab.codec.model import Coded
+from speechlm_lab.codec.base import BaseCodec, Coded
 from speechlm_lab.codec.streaming import ACTIVATIONS, Conv, Memory, Stream, UpConv
 from speechlm_lab.quantize import ResidualVQ, VQConfig
 
@@ -169,7 +168,7 @@ class Decoder(nn.Module):
 
 
 class StridedCodec(
-    nn.Module,
+    BaseCodec,
     PyTorchModelHubMixin,
     coders={StridedConfig: (asdict, lambda values: StridedConfig(**values))},
 ):
@@ -201,68 +200,8 @@ class StridedCodec(
         """
         self.quantizer.start(self.latents(wave), generator)
 
-    @property
-    def sample_rate(self) -> int:
-        """Hz."""
-        return self.config.sample_rate
-
-    @property
-    def hop(self) -> int:
-        """Samples in a frame."""
-        return self.config.hop
-
-    @property
-    def frame_rate(self) -> float:
-        """Frames a second, Hz."""
-        return self.config.frame_rate
-
-    def bitrate(self, levels: int | None = None) -> float:
-        """Bits a second that `levels` codebooks cost (all when None)."""
-        levels = self.config.codebooks if levels is None else levels
-        if not 1 <= levels <= self.config.codebooks:
-            raise ValueError(
-                f"levels must lie in 1..{self.config.codebooks}, got {levels}"
-            )
-        return self.frame_rate * levels * math.log2(self.config.codebook_size)
-
-    def check_wave(self, wave: Tensor) -> None:
-        """Raise ValueError for what is no batch of waves, with the remedy."""
-        if wave.ndim != 2 or wave.numel() == 0 or not wave.is_floating_point():
-            raise ValueError(
-                "the codec takes float waves [B, T] with T > 0, got "
-                f"{wave.dtype} {list(wave.shape)}: a single wave needs wave[None]"
-            )
-
     def latents(self, wave: Tensor) -> Tensor:
-        """Latents `[B, F, D]` of `wave` `[B, T]`, before quantization."""
-        self.check_wave(wave)
-        return self.encoder(nnf.pad(wave, (0, -wave.shape[1] % self.hop)))
-
-    @torch.no_grad()
-    def encode(self, wave: Tensor) -> Tensor:
-        """Codes `[B, K, F]` of `wave` `[B, T]`, F = ceil(T / hop).
-
-        The end is padded with zeros to a whole frame.
-        """
-        return self.quantizer.encode(self.latents(wave))
-
-    @torch.no_grad()
-    def decode(
-        self, codes: Tensor, levels: int | None = None, length: int | None = None
-    ) -> Tensor:
-        """Wave `[B, F * hop]` of `codes` `[B, k, F]`, k <= K, clipped to [-1, 1].
-
-        Uses the first `levels` codebooks (all that are given when None) and cuts the
-        wave to `length` samples when it is given.
-        """
-        latents = self.quantizer.decode(codes, levels)
-        samples = latents.shape[1] * self.hop
-        if not 0 < (samples if length is None else length) <= samples:
-            raise ValueError(
-                f"these codes hold {samples} samples: ask for a length from 1 to that, "
-                f"not {length}"
-            )
-        return self.decoder(latents)[:, :length].clamp(-1, 1)
+        return self.encoder(self._padded(wave))
 
     def forward(self, wave: Tensor, quantize: bool = True) -> Coded:
         """Encode and decode `wave` `[B, T]` for training; returns T samples.

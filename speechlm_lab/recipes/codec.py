@@ -9,8 +9,13 @@ from torch import Tensor
 from torch.nn import functional as nnf
 
 from speechlm_lab import parallel
-from speechlm_lab.codec import Codec, CodecConfig, SpectralLoss
-from speechlm_lab.codec.strided import StridedCodec, StridedConfig
+from speechlm_lab.codec import (
+    Codec,
+    CodecConfig,
+    SpectralLoss,
+    StridedCodec,
+    StridedConfig,
+)
 from speechlm_lab.corpus.download import DownloadError
 from speechlm_lab.corpus.tiny_voices import SAMPLE_RATE
 from speechlm_lab.metrics import codebook_use, stoi
