@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,9 +10,19 @@ import torch
 from torch import Tensor
 
 from speechlm_lab import codec as codecs
+from speechlm_lab import layout
+from speechlm_lab.audio import AudioError, check_wave
 from speechlm_lab.codec import Codec
+from speechlm_lab.codec.chunked import decode_chunks
+from speechlm_lab.corpus import tiny_voices
+from speechlm_lab.corpus.items import Span
 from speechlm_lab.lm import LanguageModel
+from speechlm_lab.speaking import SpeakConfig, Speaking
 
+VOICE_SECONDS = (0.5, 3.0)  # of a voice: the least that is taken, the most that is used
+LONGEST_VOICE = 30.0  # s; a longer recording is hardly one voice
+_LEVEL = 0.063  # RMS that a voice is brought to, that of neutral TinyVoices
+_CLIPPED = 0.005  # share of samples at the limits that makes a recording a clipped one
 SHIPPED_LM = Path(__file__).parent / "checkpoints" / "lm"
 
 
@@ -21,6 +32,15 @@ class Continuation(NamedTuple):
     wave: Tensor  # float32 [T], the prompt as the codec renders it, then what follows
     codes: Tensor  # int64 [1, K, F], of all of it
     start: int  # the sample at which the model's own part begins
+
+
+class Utterance(NamedTuple):
+    """A text that a model has spoken."""
+
+    wave: Tensor  # float32 [T]
+    codes: Tensor  # int64 [1, K, F]
+    tokens: tuple[Span, ...]  # what was said when, as the model says it of itself
+    ended: bool  # False: it did not come to an end and was stopped
 
 
 class SpeechLM:
@@ -37,21 +57,20 @@ class SpeechLM:
         self.lm = lm.eval()
 
     @classmethod
-    def from_shipped(cls) -> "SpeechLM":
-        """The two models whose checkpoints come with the package.
+    def from_pretrained(cls, lm: str | Path | None = None) -> "SpeechLM":
+        """The shipped codec with a language model, the shipped one when None.
 
-        Raises FileNotFoundError, with the command that trains them, when they are not
-        there.
+        `lm` is a folder of a training or a repository of the Hub. Raises
+        FileNotFoundError, with the command that trains it, where a part is not there.
         """
-        codec = codecs.load_shipped()
-        if not (SHIPPED_LM / "model.safetensors").exists():
+        if lm is None and not (SHIPPED_LM / "model.safetensors").exists():
             raise FileNotFoundError(
                 "this package has no language model checkpoint: train one with "
-                "`python -m speechlm_lab train lm`, then use SpeechLM.from_folders"
+                "`python -m speechlm_lab train speechlm`, then name its folder"
             )
         with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints progress
-            lm = LanguageModel.from_pretrained(SHIPPED_LM)
-        return cls(codec, lm)
+            model = LanguageModel.from_pretrained(lm or SHIPPED_LM)
+        return cls(codecs.load_shipped(), model)
 
     @classmethod
     def from_folders(cls, codec: str | Path, lm: str | Path) -> "SpeechLM":
@@ -98,3 +117,124 @@ class SpeechLM:
             torch.Generator().manual_seed(seed),
         )
         return Continuation(self.codec.decode(codes)[0], codes, start)
+
+    def speak(
+        self,
+        text: str,
+        voice: Tensor | int | str | None = None,
+        emotion: str = layout.ANY,
+        seed: int = 0,
+        config: SpeakConfig | None = None,
+    ) -> Utterance:
+        """Say any English text.
+
+        text: words, punctuation, numbers and tags such as [laugh], as TinyVoices reads
+            them.
+        voice: float32 `[T]` at `sample_rate`, somebody's speech of half a second to
+            30 s, of which the first 3 s are listened to; or the number or name of a
+            TinyVoices speaker, who then says a sentence to listen to; None: a voice
+            that the model makes up.
+        emotion: one of TinyVoices' or "any".
+        seed: another seed gives another way of saying the same.
+        config: temperatures, guidance and so on.
+
+        Raises TextError for a text that cannot be spoken, AudioError for a voice that
+        cannot be used, ValueError for an emotion that does not exist.
+        """
+        speaking = self._speaking(text, voice, emotion, seed, config)
+        codes = torch.stack(list(speaking), dim=1)[None]
+        ends = [*speaking.first[1:], codes.shape[2]]
+        spans = [
+            Span(
+                layout.name(token),
+                begin / self.codec.frame_rate,
+                end / self.codec.frame_rate,
+            )
+            for token, begin, end in zip(
+                speaking.tokens, speaking.first, ends, strict=False
+            )
+        ]
+        return Utterance(
+            self.codec.decode(codes)[0], codes, tuple(spans), speaking.ended
+        )
+
+    def stream(
+        self,
+        text: str,
+        voice: Tensor | int | str | None = None,
+        emotion: str = layout.ANY,
+        seed: int = 0,
+        config: SpeakConfig | None = None,
+        chunk: int = 5,
+    ) -> Iterator[Tensor]:
+        """`speak`, piece by piece: yields waves `[t]`, `chunk` frames each.
+
+        Joined, they are the wave of `speak` to float32 rounding. Raises what it raises,
+        when the first piece is asked for.
+        """
+        speaking = self._speaking(text, voice, emotion, seed, config)
+        frames = (codes[None, :, None] for codes in speaking)
+        for wave in decode_chunks(self.codec, frames, chunk):
+            yield wave[0]
+
+    def clone(
+        self, text: str, prompt: Tensor, seed: int = 0,
+        emotion: str = layout.ANY, config: SpeakConfig | None = None,
+    ) -> Utterance:  # fmt: skip
+        """Say `text` in the voice of `prompt`, a wave `[T]`: see `speak`."""
+        return self.speak(text, prompt, emotion, seed, config)
+
+    def _speaking(
+        self,
+        text: str,
+        voice: Tensor | int | str | None,
+        emotion: str,
+        seed: int,
+        config: SpeakConfig | None,
+    ) -> Speaking:
+        if not self.lm.config.texts:
+            raise ValueError(
+                "this language model reads no text: use one that was trained by the "
+                "recipe speechlm"
+            )
+        tokens = [layout.begin(token) for token in layout.read(text, emotion)]
+        generator = torch.Generator().manual_seed(seed)
+        return Speaking(
+            self.lm, self.listen(voice), torch.tensor(tokens), config, generator
+        )
+
+    def listen(self, voice: Tensor | int | str | None) -> Tensor:
+        """Codes `[K, P]` of a voice, as the language model takes them; see `speak`."""
+        levels = self.lm.config.codebooks
+        if voice is None:
+            return torch.zeros(levels, 0, dtype=torch.long)
+        if not isinstance(voice, Tensor):
+            voice = tiny_voices.speak(_SAMPLE, voice).wave
+        wave = prepare_voice(voice, self.sample_rate)
+        return self.codec.encode(wave[None])[0, :levels]
+
+
+_SAMPLE = "The old clock in the hall is never on time."  # said by TinyVoices speakers
+
+
+def prepare_voice(wave: Tensor, sample_rate: int) -> Tensor:
+    """The part of somebody's speech `[T]` that is listened to, at one level.
+
+    Raises AudioError when it is no wave, not mono, silent, clipped, too short or too
+    long.
+    """
+    least, most = VOICE_SECONDS
+    check_wave(wave, sample_rate, min_seconds=least)
+    if len(wave) > LONGEST_VOICE * sample_rate:
+        raise AudioError(
+            f"the voice lasts {len(wave) / sample_rate:.0f} s: give a stretch of "
+            f"{least:g} to {LONGEST_VOICE:g} s in which one person speaks"
+        )
+    if (wave.abs() >= 0.999).float().mean() > _CLIPPED:
+        raise AudioError(
+            "the voice is clipped: record it again at a lower level, since its peaks "
+            "are lost"
+        )
+    wave = wave[: round(most * sample_rate)]
+    wave = wave * (_LEVEL / wave.square().mean().sqrt().clamp(min=1e-6))
+    return wave.clamp(-1, 1)

@@ -183,29 +183,17 @@ class _Library:
         _lock.release()
 
     def _declare(self) -> None:
+        number, text, pointer = ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p
+        unsigned, size = ctypes.c_uint, ctypes.c_size_t
         self.lib.espeak_Synth.argtypes = [
-            ctypes.c_char_p,
-            ctypes.c_size_t,
-            ctypes.c_uint,
-            ctypes.c_int,
-            ctypes.c_uint,
-            ctypes.c_uint,
-            ctypes.c_void_p,
-            ctypes.c_void_p,
-        ]
-        self.lib.espeak_Initialize.argtypes = [
-            ctypes.c_int,
-            ctypes.c_int,
-            ctypes.c_char_p,
-            ctypes.c_int,
-        ]
+            text, size, unsigned, number, unsigned, unsigned, pointer, pointer
+        ]  # fmt: skip
+        self.lib.espeak_Initialize.argtypes = [number, number, text, number]
         self.lib.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
         self.lib.espeak_TextToPhonemes.argtypes = [
-            ctypes.POINTER(ctypes.c_void_p),
-            ctypes.c_int,
-            ctypes.c_int,
-        ]
-        self.lib.espeak_TextToPhonemes.restype = ctypes.c_char_p
+            ctypes.POINTER(pointer), number, number
+        ]  # fmt: skip
+        self.lib.espeak_TextToPhonemes.restype = text
 
     def _collect(self, wave, length: int, events) -> int:
         if wave and length:
@@ -251,16 +239,28 @@ def synthesize(
 
 def ipa(text: str, voice_lines: str = "") -> str:
     """The phonemes of `text` in IPA, with stress marks, words parted by spaces."""
-    clauses = []
+    return " ".join(said for said, _ in clauses(text, voice_lines) if said)
+
+
+def clauses(text: str, voice_lines: str = "") -> list[tuple[str, str]]:
+    """The clauses of `text`: the IPA of each and its last mark `.,;:?!`, or ""."""
+    found = []
+    data = text.encode()
     with _Library(voice_lines) as library:
-        buffer = ctypes.create_string_buffer(text.encode())
-        pointer = ctypes.c_void_p(ctypes.addressof(buffer))
+        buffer = ctypes.create_string_buffer(data)
+        begin = ctypes.addressof(buffer)
+        pointer, read = ctypes.c_void_p(begin), 0
         while pointer.value:  # the library moves it on by one clause
             clause = library.lib.espeak_TextToPhonemes(
                 ctypes.byref(pointer), _UTF8, _IPA
             )
-            clauses.append((clause or b"").decode("utf-8", "ignore").strip())
-    return " ".join(c for c in clauses if c)
+            end = pointer.value - begin if pointer.value else len(data)
+            written, read = data[read:end].decode("utf-8", "ignore"), end
+            said = (clause or b"").decode("utf-8", "ignore").strip()
+            # what follows the mark, a quotation mark or so, is not spoken
+            marks = [c for c in written.rstrip()[-3:] if c in ".,;:?!"]
+            found.append((said, marks[-1] if marks else ""))
+    return found
 
 
 def _spans(

@@ -49,6 +49,18 @@ def read_text(text: str) -> list[tuple[str, str]]:
     return parts
 
 
+def spoken_parts(text: str) -> list[tuple[str, str]]:
+    """`read_text`, with a comma before each tag that interrupts a clause."""
+    parts = read_text(text)
+    said = []
+    for i, (kind, words) in enumerate(parts):
+        words = words.rstrip()
+        if kind == "speech" and i + 1 < len(parts) and words[-1].isalnum():
+            words += ","  # the sentence goes on after the sound
+        said.append((kind, words))
+    return said
+
+
 def _check_characters(words: str) -> None:
     for char in words:
         if char in "[]":

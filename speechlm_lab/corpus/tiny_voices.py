@@ -32,7 +32,7 @@ from .items import Item, Span
 from .scenes import SCENES, SNR_RANGE, active_level, make_scene
 from .sentences import sentence, test_sentences
 from .sounds import make_sound
-from .text import TAGS, read_text
+from .text import TAGS, read_text, spoken_parts
 from .voices import HELD_OUT, Voice, sample_voice, voice_lines
 
 SAMPLE_RATE = 16_000  # Hz
@@ -68,7 +68,7 @@ def speak(
     Raises TextError, SpeakerError, EmotionError, SceneError, each a ValueError that
     says what is allowed.
     """
-    parts = read_text(text)
+    parts = spoken_parts(text)
     seed = operator.index(seed) & (2**64 - 1)
     rng = np.random.default_rng([_VOICE, seed])
     # streams of their own: with or without a scene, the voice is the same
@@ -76,11 +76,8 @@ def speak(
     prosody = sample_prosody(emotion, rng)
     voice = express(sample_voice(speaker), prosody)
     take = _Take()
-    for i, (kind, said) in enumerate(parts):
+    for kind, said in parts:
         if kind == "speech":
-            said = said.rstrip()
-            if i + 1 < len(parts) and said[-1].isalnum():
-                said += ","  # the sentence goes on after the sound
             take.add_speech(*_say(said, voice, prosody, rng))
         else:
             take.add_sound(kind, make_sound(kind, voice, rng), rng)

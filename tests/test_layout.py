@@ -1,0 +1,110 @@
+"""Text and speech as one sequence: what is read is what is spoken, and when."""
+
+import pytest
+import torch
+
+from speechlm_lab import layout
+from speechlm_lab.corpus.text import TextError
+from speechlm_lab.corpus.tiny_voices import TinyVoices, speak
+from speechlm_lab.patterns import undelay
+
+BLANK = 512
+
+
+def example(text="my dog [laugh] is here, too.", emotion="happy"):
+    item = speak(text, 3, emotion, seed=1)
+    tokens = layout.read(item.text, emotion)
+    frames = -(-len(item.wave) // 320)
+    return item, tokens, layout.onsets(tokens, item, frames, 50.0), frames
+
+
+def test_reading_names_phones_marks_sounds_and_emotion():
+    said = " ".join(layout.read("Hello, [laugh] my cat?", "sad"))
+    assert said == "<sad> h ə l ˈoʊ , [laugh] m aɪ k ˈæ t ?"
+    assert layout.read("hi")[0] == "<any>"
+    assert layout.read("hi,")[-1] == "." and layout.read("hi!")[-1] == "!"
+
+
+def test_every_item_is_read_as_it_is_spoken():
+    data = TinyVoices("train", seed=5, size=150, sounds=0.3, scenes=0)
+    for i in range(150):
+        item = data[i]
+        tokens = layout.read(item.text, item.emotion)
+        frames = -(-len(item.wave) // 320)
+        first = layout.onsets(tokens, item, frames, 50.0)
+        assert first[0] == 0 and (first.diff() >= 1).all() and first[-1] < frames
+
+
+def test_tokens_begin_where_their_sounds_do():
+    item, tokens, first, _ = example()
+    spans = {t: f for t, f in zip(tokens, first.tolist(), strict=True)}
+    assert spans["[laugh]"] == pytest.approx(item.events[0].start * 50, abs=1)
+    assert first[1] == pytest.approx(item.phones[0].start * 50, abs=1)
+
+
+def test_a_crowded_text_still_gives_each_token_a_frame():
+    item, tokens, first, frames = example()
+    squeezed = layout.onsets(tokens, item, len(tokens), 50.0)
+    assert squeezed.tolist() == list(range(len(tokens)))
+    with pytest.raises(ValueError, match="tokens in"):
+        layout.onsets(tokens, item, len(tokens) - 1, 50.0)
+    with pytest.raises(ValueError, match="otherwise"):
+        layout.onsets(layout.read("another text"), item, frames, 50.0)
+
+
+def test_the_monologue_repeats_the_text_in_time():
+    _, tokens, first, frames = example()
+    ids = torch.tensor([layout.begin(t) for t in tokens])
+    says = layout.monologue(ids, first, frames, frames + 9)
+    starts = [s for s, i in enumerate(says.tolist()) if layout.begins(i)]
+    assert starts == [*first.tolist(), frames]
+    names = [layout.name(i) for i in says.tolist()]
+    assert [names[s] for s in starts] == [*tokens, layout.END]
+    assert names[frames + 1 :] == [layout.END] * 8
+    held = says[first[3] + 1 : first[4]].tolist()
+    assert held == [layout.hold(ids[3].item())] * len(held)
+
+
+@pytest.mark.parametrize("with_text", [True, False])
+def test_a_step_sees_what_the_step_before_it_predicts(with_text):
+    _, tokens, first, frames = example()
+    ids = torch.tensor([layout.begin(t) for t in tokens])
+    codes = torch.randint(0, BLANK, (4, frames))
+    prompt = torch.randint(0, BLANK, (4, 30))
+    steps = layout.lay_out(prompt, ids, first, codes, BLANK, with_text)
+    speech = steps.roles == layout.SPEAK
+    count = frames + layout.LEAD + 3
+    assert speech.sum() == count
+    assert torch.equal(
+        steps.codes[:, speech][:, 1:], steps.next_codes[:, speech][:, :-1]
+    )
+    assert torch.equal(steps.text[speech][1:], steps.next_text[speech][:-1])
+    # the codes, LEAD steps late and delayed level by level
+    spoken = steps.next_codes[:, speech][:, layout.LEAD :]
+    assert torch.equal(undelay(spoken[None])[0], codes)
+    assert (steps.next_codes[:, ~speech] == BLANK).all()
+    assert torch.equal(steps.codes[:, :30], prompt)
+    read = steps.text[steps.roles == layout.READ]
+    assert torch.equal(read, ids if with_text else ids[:0])
+    assert with_text or (steps.text == layout.NO_TEXT).all()
+
+
+def test_a_batch_is_filled_up_with_nothing():
+    _, tokens, first, frames = example()
+    ids = torch.tensor([layout.begin(t) for t in tokens])
+    codes = torch.zeros(2, frames, dtype=torch.long)
+    rows = [layout.lay_out(codes[:, :n], ids, first, codes, BLANK) for n in (3, 9)]
+    batch = layout.stack(rows, BLANK)
+    assert batch.codes.shape == (2, 2, len(rows[1].text))
+    assert (batch.next_codes[0, :, -6:] == BLANK).all()
+    assert (batch.next_text[0, -6:] == layout.NO_TEXT).all()
+    assert torch.equal(batch.text[1], rows[1].text)
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match="no emotion 'cheerful'"):
+        layout.read("hello", "cheerful")
+    with pytest.raises(TextError):
+        layout.read("[dance]")
+    with pytest.raises(TextError):
+        layout.read("!?")

@@ -1,0 +1,87 @@
+"""Speaking step by step: it keeps to the text, ends, and repeats under a seed."""
+
+import pytest
+import torch
+
+from speechlm_lab import layout
+from speechlm_lab.lm import LanguageModel, LMConfig
+from speechlm_lab.speaking import SpeakConfig, Speaking
+
+SMALL = LMConfig(
+    codebooks=3, codebook_size=11, width=24, layers=2, heads=2, hidden=40,
+    texts=layout.TEXTS, roles=layout.ROLES,
+)  # fmt: skip
+TOKENS = torch.tensor([layout.begin(t) for t in layout.read("hi, you.")])
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return LanguageModel(SMALL).eval()
+
+
+def run(model, seed=0, prompt=4, **settings):
+    speaking = Speaking(
+        model, torch.zeros(3, prompt, dtype=torch.long), TOKENS,
+        SpeakConfig(**settings), torch.Generator().manual_seed(seed),
+    )  # fmt: skip
+    return speaking, torch.stack(list(speaking), dim=1)
+
+
+def test_it_says_each_token_once_and_in_order(model):
+    speaking, codes = run(model, temperature=1.0)
+    assert [*TOKENS.tolist(), layout.begin(layout.END)] == speaking.tokens
+    assert speaking.ended and codes.shape == (3, speaking.first[-1])
+    assert 0 <= codes.min() and codes.max() < 11
+    assert all(b > a for a, b in zip(speaking.first, speaking.first[1:], strict=False))
+
+
+def test_a_token_cannot_last_for_ever(model):
+    speaking, codes = run(model, longest_token=2)
+    assert codes.shape[1] <= 2 * len(TOKENS)
+    model.text_head.weight.data[:] = 0  # holding and going on are as likely
+    speaking, codes = run(model, longest=7)
+    assert not speaking.ended and codes.shape == (3, 7)
+
+
+def test_a_seed_fixes_what_is_said(model):
+    assert torch.equal(run(model, 1)[1], run(model, 1)[1])
+    assert not torch.equal(run(model, 1, temperature=1.0)[1][:, :9],
+                           run(model, 2, temperature=1.0)[1][:, :9])  # fmt: skip
+
+
+def test_its_probabilities_are_those_of_training(model):
+    """What was drawn greedily is the argmax of the sequence laid out whole."""
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    speaking, codes = run(model, temperature=0.0, pace_temperature=0.0)
+    steps = layout.lay_out(
+        torch.zeros(3, 4, dtype=torch.long), TOKENS, torch.tensor(speaking.first[:-1]),
+        codes, SMALL.blank,
+    )  # fmt: skip
+    steps = layout.stack([steps], SMALL.blank)
+    logits = model(steps.codes, None, steps.text, steps.roles)[0]
+    wanted = steps.next_codes[0]
+    known = wanted != SMALL.blank
+    assert torch.equal(logits.argmax(-1)[known], wanted[known])
+
+
+def test_guidance_of_one_changes_nothing_and_of_two_something(model):
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    plain = run(model, temperature=0.0)[1]
+    assert torch.equal(plain, run(model, temperature=0.0, guidance=1.0)[1])
+    led = run(model, temperature=0.0, guidance=3.0)[1]
+    assert led.shape != plain.shape or not torch.equal(led, plain)
+
+
+def test_levels_may_have_temperatures_of_their_own(model):
+    run(model, temperature=(0.0, 0.5, 1.0))
+    with pytest.raises(ValueError, match="temperatures"):
+        run(model, temperature=(0.0, 0.5))
+
+
+def test_left_free_it_strays(model):
+    speaking, codes = run(model, follow=False, longest=60)
+    assert speaking.tokens != [*TOKENS.tolist(), layout.begin(layout.END)]
+    assert codes.shape[1] <= 60
