@@ -139,10 +139,16 @@ def save(path: str | os.PathLike, wave: Tensor, sample_rate: int = SAMPLE_RATE) 
         sample_rate: its rate in Hz.
 
     Raises:
-        AudioError: an unknown extension, a missing folder, a rate that the format
-            cannot hold, or a wave that `check_wave` refuses (silence is accepted).
+        AudioError: an unknown extension, a missing folder, a device or a pipe, a rate
+            that the format cannot hold, or a wave that `check_wave` refuses (silence
+            is accepted).
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise AudioError(
+            f"{path} is no regular file (a device or a pipe): "
+            "choose another name for the file"
+        )
     if path.suffix.lower() not in _FORMATS:
         raise AudioError(
             f"cannot tell a format from the name {path.name!r}: "

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import stat
 import struct
 import warnings
@@ -213,6 +214,15 @@ def test_bad_saves(tmp_path, name, wave, rate, message):
     with pytest.raises(AudioError, match=message):
         audio.save(tmp_path / name, wave, rate)
     assert [p.name for p in tmp_path.iterdir()] == ["folder.wav"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system")
+def test_a_device_or_a_pipe_is_left_alone(tmp_path):
+    os.mkfifo(tmp_path / "x.wav")
+    for path in (tmp_path / "x.wav", os.devnull):
+        with pytest.raises(AudioError, match="no regular file .*: choose another"):
+            audio.save(path, noise(9))
+    assert stat.S_ISFIFO((tmp_path / "x.wav").stat().st_mode)
 
 
 # Resampling
