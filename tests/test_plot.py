@@ -43,6 +43,7 @@ PICTURES = {
     "attention": lambda: plot.attention(torch.eye(4), keys=list("$a$b")),
     "lines": lambda: plot.lines({"train": [(1, 3), (2, 2)]}, "step", "loss (nat)"),
     "rate_quality": lambda: plot.rate_quality({"toy": [(900, 1.3)]}, "PESQ"),
+    "scatter": lambda: plot.scatter({"a": [(0, 1), (2, 5)], "b": [(1, 1)]}, "x", "y"),
     "bars": lambda: plot.bars({"phone": 0.8}, "share", errors={"phone": 0.1}),
 }
 
@@ -135,6 +136,18 @@ def test_alt_text_tells_what_the_data_hold():
     assert "near 3000 Hz" in linear
     assert "0.5" in plot.waveform(sine()).alt
     assert "toy from 1.3 at 0.9" in PICTURES["rate_quality"]().alt
+
+
+def test_a_scatter_shows_every_point_and_says_where_they_are():
+    cloud = torch.randn(400, 2, generator=torch.manual_seed(0)) + 9
+    picture = plot.scatter({"few": [(0, 1), (2, 5)], "many": cloud}, "x", "y")
+    few, many = picture.axes[0].lines
+    assert few.get_xydata().tolist() == [[0, 1], [2, 5]]
+    assert np.allclose(many.get_xydata(), cloud)
+    assert few.get_marker() != many.get_marker()
+    assert "few, 2 points around (1, 3); many, 400 points around (" in picture.alt
+    assert [t.get_text() for t in picture.axes[0].get_legend().texts] == ["few", "many"]
+    assert "b, 1 point around (1, 1)." in PICTURES["scatter"]().alt
 
 
 def test_own_alt_text_wins():
@@ -242,6 +255,9 @@ def test_palette_differs_in_lightness_or_hue():
         (lambda: plot.attention(torch.eye(3), keys=["a"]), "1 names for 3"),
         (lambda: plot.lines({}, "x", "y"), "no curve"),
         (lambda: plot.lines({"a": [(0, float("nan"))]}, "x", "y"), "NaN"),
+        (lambda: plot.scatter({}, "x", "y"), "no group"),
+        (lambda: plot.scatter({"a": torch.zeros(4, 3)}, "x", "y"), "two columns"),
+        (lambda: plot.scatter({"a": [(0, float("nan"))]}, "x", "y"), "NaN"),
         (lambda: plot.bars({}, "x"), "no bar"),
     ],
 )  # fmt: skip

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from speechlm_lab import spectral
 from speechlm_lab.audio import SAMPLE_RATE
 from speechlm_lab.corpus.items import Span
-from speechlm_lab.plot.curves import attention, bars, lines, rate_quality
+from speechlm_lab.plot.curves import attention, bars, lines, rate_quality, scatter
 from speechlm_lab.plot.picture import (
     PALETTE,
     STYLE,
@@ -35,6 +35,7 @@ __all__ = [
     "compare",
     "lines",
     "rate_quality",
+    "scatter",
     "spectrogram",
     "waveform",
 ]

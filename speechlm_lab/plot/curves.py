@@ -1,4 +1,4 @@
-"""What models do: curves, bars and attention maps. Used through `plot`."""
+"""What models do: curves, points, bars, attention maps. Used through `plot`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -59,6 +59,56 @@ def lines(
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(color="0.9")
     if len(curves) > 1:
+        axes.legend(fontsize=8.5)
+    draw_title(axes, title)
+    if not alt:
+        picture.alt = f"{title or ylabel} against {xlabel}: {'; '.join(said)}."
+    return picture
+
+
+@matplotlib.rc_context(STYLE)
+def scatter(
+    groups: Mapping[str, ArrayLike | torch.Tensor],
+    xlabel: str,
+    ylabel: str,
+    *,
+    title: str = "",
+    alt: str = "",
+) -> Picture:
+    """A point for each (x, y), a colour and a marker for each group: what lies where.
+
+    groups: name -> points [N, 2]; xlabel, ylabel: quantity and unit. Many points are
+    drawn small and let others through. Raises PlotError for no group, or NaN.
+    """
+    if not groups:
+        raise PlotError("there is no group to draw: {name: points [N, 2]}")
+    points = {
+        name: array(xy, 2, f"the group {name!r} holds points [N, 2]")
+        for name, xy in groups.items()
+    }
+    for name, xy in points.items():
+        if xy.shape[1] != 2:
+            raise PlotError(
+                f"the group {name!r} holds points [N, 2], not {list(xy.shape)}: give "
+                "two columns, x and y"
+            )
+    picture = Picture(3.6, alt or "-")
+    (axes,) = picture.axes
+    many = sum(len(xy) for xy in points.values()) > 300
+    said = []
+    colours = list(PALETTE.values())
+    for i, (name, xy) in enumerate(points.items()):
+        x, y = xy.mean(0)
+        count = f"{len(xy)} point{'s' if len(xy) > 1 else ''}"
+        said.append(f"{name}, {count} around ({x:.3g}, {y:.3g})")
+        axes.plot(
+            *xy.T, label=name, linestyle="", marker=MARKERS[i % 7],
+            color=colours[i % 7], markersize=3 if many else 5,
+            alpha=0.5 if many else 1, markeredgewidth=0,
+        )  # fmt: skip
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.grid(color="0.9")
+    if len(points) > 1:
         axes.legend(fontsize=8.5)
     draw_title(axes, title)
     if not alt:
