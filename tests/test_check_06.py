@@ -1,7 +1,5 @@
 """The checkers of chapter 06: right answers pass, planted mistakes are named."""
 
-import math
-
 import torch
 from elements import checker_tests
 from torch.nn import functional as nnf
@@ -14,12 +12,11 @@ def snake(x, alpha):
     return x + torch.sin(a * x) ** 2 / a
 
 
-def exact(budget, sample_rate, strides, V):
-    return budget / (sample_rate / math.prod(strides) * math.log2(V))
-
-
-def levels(*args):
-    return int(exact(*args))
+def pack(codes, bits, order=1, front=False, fill=True):
+    digits = "".join(f"{code:0{bits}b}"[::order] for code in codes)
+    zeros = "0" * (-len(digits) % 8) if fill else ""
+    digits = zeros + digits if front else digits + zeros
+    return bytes(int(digits[i : i + 8], 2) for i in range(0, len(digits) - 7, 8))
 
 
 def decode(codes, entries, weights, biases):
@@ -47,7 +44,7 @@ def encode_near(z, down, entries, up):
 
 RIGHT = {
     "snake": snake,
-    "levels_within": levels,
+    "pack": pack,
     "decode_factorised": decode,
     "encode_factorised": encode,
 }
@@ -66,28 +63,17 @@ MISTAKES = [
     ("snake", lambda x, a: snake(x, a) - x, "x left out"),
     ("snake", lambda x, a: x + torch.sin(x) ** 2 / a[:, None], "alpha outside only"),
     ("snake", lambda x, a: snake(x, a[:1]), "one alpha for all"),
-    ("levels_within", exact, "not a whole number"),
-    ("levels_within", lambda *a: math.ceil(exact(*a)), "rounded up"),
+    ("pack", lambda c, b: list(pack(c, b)), "no bytes"),
+    ("pack", lambda c, b: pack(c, 16), "16 bits a code"),
     (
-        "levels_within",
-        lambda b, r, s, V: int(b / (r / sum(s) * math.log2(V))),
-        "strides added",
+        "pack",
+        lambda c, b: b"".join(x.to_bytes(2, "little") for x in c),
+        "16 bits a code",
     ),
-    (
-        "levels_within",
-        lambda b, r, s, V: int(b / (r / math.prod(s) * math.log(V))),
-        "natural logarithm",
-    ),
-    (
-        "levels_within",
-        lambda b, r, s, V: int(b / (r / math.prod(s) * V)),
-        "V bits a code",
-    ),
-    (
-        "levels_within",
-        lambda b, r, s, V: int(b / (r * math.log2(V))),
-        "a code a sample",
-    ),
+    ("pack", lambda c, b: pack(c, b, order=-1), "lowest bit first"),
+    ("pack", lambda c, b: pack(c, b, front=True), "zeros in front"),
+    ("pack", lambda c, b: pack(c, 1), "zeros left out"),
+    ("pack", lambda c, b: pack(c, b, fill=False), "last codes lost"),
     ("decode_factorised", lambda *a: decode(*a).T, "transposed"),
     ("decode_factorised", lambda c, e, w, b: decode(c, e, w, b * 0), "no biases"),
     (
@@ -101,6 +87,11 @@ MISTAKES = [
         "decode_factorised",
         lambda c, e, w, b: decode(c, e[:1].expand_as(e), w, b),
         "one list for all",
+    ),
+    (
+        "decode_factorised",
+        lambda c, e, w, b: decode(c, nnf.normalize(e, dim=2), w, b),
+        "unit entries",
     ),
     ("decode_factorised", lambda *a: decode(*a) / 3, "mean"),
     ("encode_factorised", lambda *a: encode(*a).T, "transposed"),

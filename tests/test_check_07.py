@@ -5,6 +5,7 @@ import math
 import torch
 from elements import checker_tests
 
+from speechlm_lab import check
 from speechlm_lab.check import chapter_07
 
 
@@ -26,17 +27,18 @@ def lookup(codes, labels, V, unseen=None):
     )  # fmt: skip
 
 
-def paired(a, b, groups, draws=2000, pair=True):
+def paired(a, b, groups, draws=4000, pair=True, share=0.95):
     torch.manual_seed(0)
     count = int(groups.max()) + 1
+    left = torch.stack([a[groups == g].mean() for g in range(count)])
+    right = torch.stack([b[groups == g].mean() for g in range(count)])
     gaps = []
     for _ in range(draws):
         one = torch.randint(count, (count,))
         two = one if pair else torch.randint(count, (count,))
-        left = torch.stack([a[groups == g].mean() for g in range(count)])
-        right = torch.stack([b[groups == g].mean() for g in range(count)])
         gaps.append(left[one].mean() - right[two].mean())
-    return torch.stack(gaps).quantile(torch.tensor([0.025, 0.975]).double())
+    ends = torch.tensor([(1 - share) / 2, (1 + share) / 2]).double()
+    return torch.stack(gaps).quantile(ends)
 
 
 def by_frame(a, b, groups):
@@ -46,11 +48,11 @@ def by_frame(a, b, groups):
     return gaps.quantile(torch.tensor([0.025, 0.975]).double())
 
 
-def bits(train, test, V, more=1.0):
+def bits(train, test, V, more=1.0, joint=False):
     pairs = torch.full((V, V), more)
     for before, after in zip(train[:-1], train[1:], strict=True):
         pairs[before, after] += 1
-    chance = pairs / pairs.sum(1, keepdim=True)
+    chance = pairs / (pairs.sum() if joint else pairs.sum(1, keepdim=True))
     return -chance[test[:-1], test[1:]].log2().mean()
 
 
@@ -94,12 +96,34 @@ MISTAKES = [
     ("paired_interval", lambda a, b, g: paired(a, b, g, pair=False), "unpaired"),
     ("paired_interval", by_frame, "frames"),
     ("paired_interval", lambda a, b, g: paired(b, a, g), "sign"),
+    ("paired_interval", lambda a, b, g: paired(a, b, g).flip(0), "high, low"),
+    ("paired_interval", lambda a, b, g: paired(a, b, g, share=0.9), "90%"),
     ("bits_after", lambda a, b, V: bits(a, b, V) * math.log(2), "nats"),
     ("bits_after", lambda a, b, V: bits(b, b, V), "counted on the test"),
     ("bits_after", lambda a, b, V: bits(a, b, V, more=0.0), "pairs never seen"),
     ("bits_after", no_past, "no past"),
+    (
+        "bits_after",
+        lambda a, b, V: bits(a, b, V) * (len(b) - 1) / len(b),
+        "first code counted",
+    ),
+    ("bits_after", lambda a, b, V: bits(a, b, V, joint=True), "chance of the pair"),
     ("bits_after", lambda a, b, V: 2 ** bits(a, b, V), "perplexity"),
 ]  # fmt: skip
 
 
 TestCheckers = checker_tests(chapter_07, RIGHT, MISTAKES)
+
+
+def test_the_share_of_speakers_is_rounded():
+    def floor(speakers, share):
+        names = sorted(set(speakers))
+        return [s in names[: int(share * len(names))] for s in speakers]
+
+    report = check.split_by_speaker(floor)
+    assert not report.passed and "rounded 3" in report.message
+
+
+def test_the_largest_label_is_not_the_majority():
+    wrong = check.majority_baseline(lambda a, b: (b == a.max()).double().mean())
+    assert not wrong.passed

@@ -1,6 +1,5 @@
-"""Checkers of chapter 06: Snake, DAC's codes both ways, what a line carries."""
+"""Checkers of chapter 06: Snake, DAC's codes both ways, codes packed into bytes."""
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 
 from speechlm_lab.check.core import checker, equal, require
 
-__all__ = ["decode_factorised", "encode_factorised", "levels_within", "snake"]
+__all__ = ["decode_factorised", "encode_factorised", "pack", "snake"]
 
 
 @checker
@@ -57,57 +56,57 @@ def snake(learner: Callable) -> str:
 
 
 @checker
-def levels_within(learner: Callable) -> str:
-    """Checks levels_within(budget, sample_rate, strides, V) -> K."""
-    for budget, rate, strides, size in (
-        (1_000_000, 44_100, [2, 4, 8, 8], 1024),  # a thick line tells mistakes apart
-        (7_000, 44_100, [2, 4, 8, 8], 1024),
-        (6_000, 16_000, [2, 4, 5, 8], 1024),
-        (2_000, 24_000, [2, 4, 5, 8], 1024),
-        (700, 24_000, [8, 6, 5, 4, 2], 2048),
+def pack(learner: Callable) -> str:
+    """Checks pack(codes, bits) -> bytes."""
+    for codes, bits in (
+        ([300, 0, 511, 7, 256], 9),
+        ([5, 1], 3),
+        ([1, 1023, 512, 3], 10),
     ):
-        hop = 1
-        for stride in strides:
-            hop *= stride
-        exact = budget * hop / (rate * np.log2(size))
-        got = learner(budget, rate, list(strides), size)
-        what = f"levels_within({budget}, {rate}, {strides}, {size})"
+        places = np.arange(bits)
+        digits = np.array(codes)[:, None] >> places[::-1] & 1
+        right = np.packbits(digits.ravel())
+        fill = -digits.size % 8
+        got = learner(list(codes), bits)
         require(
-            abs(float(got) - exact) > 1e-3 or float(got).is_integer(),
-            f"{what} gives {float(got):.2f}. A level is sent whole or not at all: "
-            "round down.",
-            "not a whole number",
+            isinstance(got, (bytes, bytearray)),
+            f"You return a {type(got).__name__}. Return bytes: bytes(numbers) makes "
+            "them of a list, number.to_bytes(length, 'big') of one long number.",
+            "no bytes",
+        )
+        wide = {np.array(codes, f"{order}u2").tobytes() for order in "<>"}
+        require(
+            bytes(got) not in wide,
+            f"You spend 16 bits on a code, as a .dac file does. Spend {bits}: the "
+            "next code begins in the middle of a byte.",
+            "16 bits a code",
         )
         equal(
-            float(got),
-            math.floor(exact),
-            what,
+            list(got),
+            right,
+            f"list(pack({codes}, {bits}))",
             {
-                "rounded up": (
-                    math.ceil(exact),
-                    f"With {math.ceil(exact)} levels the bit rate is above the budget. "
-                    "Round down.",
+                "lowest bit first": (
+                    np.packbits(digits[:, ::-1].ravel()),
+                    "You write each code from its lowest bit. Begin with the highest.",
                 ),
-                "strides added": (
-                    math.floor(budget * sum(strides) / (rate * np.log2(size))),
-                    "You add the strides. One works on what the other left: multiply.",
+                "zeros in front": (
+                    np.packbits(np.pad(digits.ravel(), (fill, 0))),
+                    "You fill up in front, so every code is shifted. The zeros belong "
+                    "to the end.",
                 ),
-                "natural logarithm": (
-                    math.floor(budget * hop / (rate * np.log(size))),
-                    "That is with the natural logarithm. Bits need log2.",
+                "zeros left out": (
+                    np.packbits([int(d) for code in codes for d in f"{code:b}"]),
+                    "You leave out the zeros in front of small codes. Each code takes "
+                    f"{bits} bits, or nobody knows where the next one begins.",
                 ),
-                "V bits a code": (
-                    math.floor(budget * hop / (rate * size)),
-                    "A code of V entries does not take V bits, but log2 V.",
-                ),
-                "a code a sample": (
-                    math.floor(budget / (rate * np.log2(size))),
-                    "You count a code for each sample. There is one for each frame: "
-                    "divide the sample rate by the product of the strides.",
+                "last codes lost": (
+                    right[: digits.size // 8],
+                    "The last byte is missing: fill it up with zeros, do not drop it.",
                 ),
             },
         )
-    return "Rounded down: the bits are paid for, and no more."
+    return "Nine bits for nine bits: the file keeps what the bit rate promised."
 
 
 @checker
@@ -160,6 +159,18 @@ def decode_factorised(learner: Callable) -> str:
                     for k in range(levels)
                 ),
                 "You look every code up in the first list. Level k has entries[k].",
+            ),
+            "unit entries": (
+                sum(
+                    (entries[k] / np.linalg.norm(entries[k], axis=1, keepdims=True))[
+                        codes[k]
+                    ]
+                    @ weights[k].T
+                    + biases[k]
+                    for k in range(levels)
+                ),
+                "You normalise the entries. Only the search ignores their length; what "
+                "is decoded is the entry as it is.",
             ),
             "mean": (
                 right / levels,

@@ -20,8 +20,8 @@ __all__ = [
 @checker
 def majority_baseline(learner: Callable) -> str:
     """Checks majority_baseline(train [N], test [M]) -> accuracy."""
-    train = [0, 0, 2, 2, 2, 2, 1, 0, 0, 2]
-    test = [1, 1, 1, 2, 0, 2, 1, 1]
+    train = [0, 0, 1, 1, 1, 1, 2, 0, 0, 1]
+    test = [2, 2, 2, 1, 0, 1, 2, 2]
     answer = Counter(train).most_common(1)[0][0]
     equal(
         learner(torch.tensor(train), torch.tensor(test)),
@@ -56,7 +56,7 @@ def majority_baseline(learner: Callable) -> str:
 def split_by_speaker(learner: Callable) -> str:
     """Checks split_by_speaker(speakers, share) -> True for test, one an utterance."""
     rng = np.random.default_rng(7)
-    for people, share in ((10, 0.3), (8, 0.25)):
+    for people, share in ((10, 0.3), (8, 0.25), (7, 0.4)):
         # some speak much, some little: utterances and speakers are not the same count
         weights = np.arange(1, people + 1.0) ** 2
         drawn = rng.choice(people, 120, p=weights / weights.sum())
@@ -86,7 +86,8 @@ def split_by_speaker(learner: Callable) -> str:
         require(
             chosen == want,
             f"{chosen} of {people} speakers are in the test; a share of {share} of the "
-            f"speakers is {want}. Count speakers, not utterances.",
+            f"speakers is {share * people:.3g}, rounded {want}. Count speakers, not "
+            "utterances.",
             "share of utterances",
         )
     return "No speaker is on both sides, and the share is one of speakers."
@@ -142,13 +143,13 @@ def paired_interval(learner: Callable) -> str:
     noise = rng.normal(0, 0.01, (2, len(groups)))
     a, b = level + gain + noise[0], level + noise[1]
 
-    def bounds(gaps: np.ndarray) -> np.ndarray:
-        return np.quantile(gaps, [0.025, 0.975])
+    def bounds(gaps: np.ndarray, share: float = 0.95) -> np.ndarray:
+        return np.quantile(gaps, [(1 - share) / 2, (1 + share) / 2])
 
     def means(x: np.ndarray) -> np.ndarray:
         return np.array([x[groups == g].mean() for g in range(people)])
 
-    one, two = rng.integers(0, people, (2, 4000, people))
+    one, two = rng.integers(0, people, (2, 40_000, people))
     some = rng.integers(0, len(groups), (4000, len(groups)))
     gap = means(a - b)
     right = bounds(gap[one].mean(1))
@@ -161,7 +162,18 @@ def paired_interval(learner: Callable) -> str:
     def near(bounds: np.ndarray) -> bool:
         return bool((np.abs(got - bounds) < 0.2 * width).all())
 
+    less = bounds(gap[one].mean(1), 0.9)
+    require(
+        got[0] <= got[1] or not near(right[::-1]),
+        "The bounds are the wrong way round: return (low, high).",
+        "high, low",
+    )
     if near(right):
+        require(
+            np.abs(got - less).sum() > np.abs(got - right).sum(),
+            "That is the 90% interval: you cut 5% off at each end. For 95% cut 2.5%.",
+            "90%",
+        )
         return "Drawn by speaker, and both probes are measured on the same draw."
     require(
         not near(bounds(means(a)[one].mean(1) - means(b)[two].mean(1))),
@@ -242,6 +254,17 @@ def bits_after(learner: Callable) -> str:
                 "of the codes that follow add up to 1.",
             ),
             "sum": (right * (len(test) - 1), "That is the sum. Take the mean."),
+            "first code counted": (
+                right * (len(test) - 1) / len(test),
+                "You divide by the number of codes. The first has no code before it, "
+                "so there is one price fewer.",
+            ),
+            "chance of the pair": (
+                -np.log2(((pairs + 1) / (pairs + 1).sum())[test[:-1], test[1:]]).mean(),
+                "You divide by the number of all pairs. Given the code before, the "
+                "chances of the codes that follow add up to 1: divide each row by its "
+                "own sum.",
+            ),
             "perplexity": (2**right, "That is 2 to the bits. Stop one step before."),
         },
     )
