@@ -116,11 +116,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         batch, steps, width = x.shape
         start = 0 if cache is None else len(cache)
-        split = self.qkv(x).view(batch, steps, -1, width // self.heads).transpose(1, 2)
-        queries, keys, values = split.split(
-            [self.heads, self.kv_heads, self.kv_heads], dim=1
-        )
-        queries, keys = rotate(queries, turn), rotate(keys, turn)
+        queries, keys, values = self.split(x, turn)
         if cache is not None:
             keys, values = cache.append(keys, values)
         # query s (number start + s) sees keys 0 to start + s
@@ -138,6 +134,26 @@ class Attention(nn.Module):
             enable_gqa=self.kv_heads != self.heads,
         )
         return self.out(y.transpose(1, 2).reshape(batch, steps, width))
+
+    def split(self, x: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        """Queries, keys and values of `x`, each `[B, heads or kv_heads, S, d]`."""
+        batch, steps, width = x.shape
+        split = self.qkv(x).view(batch, steps, -1, width // self.heads).transpose(1, 2)
+        queries, keys, values = split.split(
+            [self.heads, self.kv_heads, self.kv_heads], dim=1
+        )
+        return rotate(queries, turn), rotate(keys, turn), values
+
+    def weights(self, x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+        """How much each step looks at each: `[B, heads, S, S]`, rows add up to 1.
+
+        What `forward` does without ever writing it down; for looking.
+        """
+        queries, keys, _ = self.split(x, turn)
+        keys = keys.repeat_interleave(self.heads // self.kv_heads, dim=1)
+        scores = queries @ keys.transpose(2, 3) / queries.shape[-1] ** 0.5
+        later = torch.ones(scores.shape[2:], dtype=torch.bool, device=x.device).triu(1)
+        return scores.masked_fill(later, -torch.inf).softmax(-1)
 
 
 class FeedForward(nn.Module):
@@ -233,6 +249,16 @@ class LanguageModel(
         for i, layer in enumerate(self.layers):
             x = layer(x, turn, None if caches is None else caches[i])
         return self.norm(x)
+
+    @torch.no_grad()
+    def attention(self, x: Tensor) -> list[Tensor]:
+        """`Attention.weights` of each layer for embedded steps `[B, S, D]`."""
+        c, found = self.config, []
+        turn = rotations(0, x.shape[1], c.width // c.heads, c.rope_base, x.device)
+        for layer in self.layers:
+            found.append(layer.attention.weights(layer.attention_norm(x), turn))
+            x = layer(x, turn)
+        return found
 
     def forward(
         self,

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as nnf
 
 from speechlm_lab import layout
 from speechlm_lab.lm import KVCache, LanguageModel
+from speechlm_lab.patterns import delay, undelay
 from speechlm_lab.sampling import guide, sample
 
 
@@ -43,7 +45,7 @@ class Speaking:
         self,
         model: LanguageModel,
         prompt: Tensor,
-        tokens: Tensor,
+        tokens: Tensor | None,
         config: SpeakConfig | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -56,13 +58,14 @@ class Speaking:
                 "one a level"
             )
         self.generator = generator
-        self.wanted = [*tokens.tolist(), layout.begin(layout.END)]
+        wanted = [] if tokens is None else tokens.tolist()
+        self.wanted = [*wanted, layout.begin(layout.END)]
         self.tokens: list[int] = []
         self.first: list[int] = []
         self.ended = False
-        self._branches = [_Branch(model, prompt, tokens)]
+        self.branches = [_Branch(model, prompt, tokens)]
         if self.config.guidance != 1:
-            self._branches.append(_Branch(model, prompt, None))
+            self.branches.append(_Branch(model, prompt, None))
 
     @torch.no_grad()
     def __iter__(self) -> Iterator[Tensor]:
@@ -80,24 +83,24 @@ class Speaking:
                 said = layout.hold(layout.begin(layout.END))
                 if step == frames and not self.ended:
                     said = layout.begin(layout.END)
-            drawn = self._draw()
+            drawn = self.draw()
             codes = torch.full((levels,), blank)
             for k in range(levels):
                 if 0 <= step - layout.LEAD - k < frames:
                     codes[k] = drawn[k]
             history.append(codes)
-            for i, branch in enumerate(self._branches):
+            for i, branch in enumerate(self.branches):
                 branch.advance(codes, said if i == 0 else layout.NO_TEXT)
             if step >= behind:
                 start = step - behind + layout.LEAD
                 yield torch.stack([history[start + k][k] for k in range(levels)])
             step += 1
 
-    def _draw(self) -> Tensor:
+    def draw(self) -> Tensor:
         """Codes `[K]`, drawn from what the model now expects."""
-        scores = self._branches[0].code_logits
-        if len(self._branches) > 1:
-            without = self._branches[1].code_logits
+        scores = self.branches[0].code_logits
+        if len(self.branches) > 1:
+            without = self.branches[1].code_logits
             scores = guide(scores, without, self.config.guidance)
         c, temperature = self.config, self.config.temperature
         if not isinstance(temperature, tuple):
@@ -110,7 +113,7 @@ class Speaking:
 
     def _next_text(self, step: int) -> int:
         """The id of this step's text; writes down each token that begins."""
-        scores = self._branches[0].text_logits
+        scores = self.branches[0].text_logits
         if self.config.follow:
             said = self._hold_or_go_on(scores, step)
         else:
@@ -165,3 +168,31 @@ class _Branch:
         x = self.model.hidden(x, self.caches)[0, -1]
         self.code_logits = torch.stack([head(x) for head in self.model.heads])
         self.text_logits = self.model.text_head(x)
+
+
+@torch.no_grad()
+def babble(
+    model: LanguageModel,
+    heard: Tensor,
+    frames: int,
+    config: SpeakConfig | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Go on with speech without a text: codes `[K, P]` to `[K, P + frames]`.
+
+    `heard`, P >= 0 frames, is taken for the model's own speech so far. Of `config` only
+    what concerns codes is used.
+    """
+    levels, blank = model.config.codebooks, model.config.blank
+    speaking = Speaking(model, heard[:, :0], None, config, generator)
+    branch = speaking.branches[0]
+    total = heard.shape[1] + frames
+    steps = delay(nnf.pad(heard, (layout.LEAD, frames), value=-1)[None], blank)[0]
+    steps[:, : layout.LEAD] = blank
+    for k in range(levels):  # nor are there codes before the first frame
+        steps[k, : layout.LEAD + k] = blank
+    for s in range(steps.shape[1]):
+        drawn = speaking.draw()
+        steps[:, s] = torch.where(steps[:, s] == -1, drawn, steps[:, s])
+        branch.advance(steps[:, s], layout.NO_TEXT)
+    return undelay(steps[None])[0][:, layout.LEAD : layout.LEAD + total]

@@ -17,7 +17,7 @@ from speechlm_lab.codec.chunked import decode_chunks
 from speechlm_lab.corpus import tiny_voices
 from speechlm_lab.corpus.items import Span
 from speechlm_lab.lm import LanguageModel
-from speechlm_lab.speaking import SpeakConfig, Speaking
+from speechlm_lab.speaking import SpeakConfig, Speaking, babble
 
 VOICE_SECONDS = (0.5, 3.0)  # of a voice: the least that is taken, the most that is used
 LONGEST_VOICE = 30.0  # s; a longer recording is hardly one voice
@@ -108,14 +108,15 @@ class SpeechLM:
             raise ValueError(f"seconds must be at least 0, got {seconds}")
         start = len(wave) - len(wave) % self.codec.hop
         prompt = self.codec.encode(wave[None, :start])[:, : self.lm.config.codebooks]
-        codes = self.lm.generate(
-            prompt,
-            round(seconds * self.codec.frame_rate),
-            temperature,
-            top_k,
-            top_p,
-            torch.Generator().manual_seed(seed),
-        )
+        frames = round(seconds * self.codec.frame_rate)
+        generator = torch.Generator().manual_seed(seed)
+        if self.lm.config.texts:
+            drawn = SpeakConfig(temperature, top_k, top_p)
+            codes = babble(self.lm, prompt[0], frames, drawn, generator)[None]
+        else:
+            codes = self.lm.generate(
+                prompt, frames, temperature, top_k, top_p, generator
+            )
         return Continuation(self.codec.decode(codes)[0], codes, start)
 
     def speak(

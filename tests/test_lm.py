@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechlm_lab.lm import KVCache, LanguageModel, LMConfig
+from speechlm_lab.lm import Attention, KVCache, LanguageModel, LMConfig, rotations
 
 SMALL = LMConfig(codebooks=3, codebook_size=11, width=24, layers=2, heads=2, hidden=40)
 
@@ -103,6 +103,21 @@ def test_a_seed_fixes_what_is_generated(model):
     assert torch.equal(run(0), run(0))
     assert not torch.equal(run(0), run(1))
     assert run(0).max() < 11, "no blank is ever drawn"
+
+
+def test_grouped_queries_are_heads_that_share_their_keys():
+    torch.manual_seed(0)
+    one = Attention(LMConfig(width=24, heads=6, kv_heads=2))
+    all_heads = Attention(LMConfig(width=24, heads=6))
+    q, k, v = one.qkv.weight.data.split([24, 8, 8])
+    k, v = (w.view(2, 4, 24).repeat_interleave(3, 0).reshape(24, 24) for w in (k, v))
+    all_heads.qkv.weight.data = torch.cat([q, k, v])
+    all_heads.out.weight.data = one.out.weight.data
+    x, turn = torch.randn(2, 9, 24), rotations(0, 9, 4, 10_000.0)
+    assert torch.allclose(one(x, turn), all_heads(x, turn), atol=1e-6)
+    values = one.split(x, turn)[2].repeat_interleave(3, dim=1)
+    looked = (one.weights(x, turn) @ values).transpose(1, 2).reshape(2, 9, 24)
+    assert torch.allclose(one.out(looked), one(x, turn), atol=1e-6)
 
 
 def test_it_learns_a_rule():

@@ -5,7 +5,7 @@ import torch
 
 from speechlm_lab import layout
 from speechlm_lab.lm import LanguageModel, LMConfig
-from speechlm_lab.speaking import SpeakConfig, Speaking
+from speechlm_lab.speaking import SpeakConfig, Speaking, babble
 
 SMALL = LMConfig(
     codebooks=3, codebook_size=11, width=24, layers=2, heads=2, hidden=40,
@@ -85,3 +85,23 @@ def test_left_free_it_strays(model):
     speaking, codes = run(model, follow=False, longest=60)
     assert speaking.tokens != [*TOKENS.tolist(), layout.begin(layout.END)]
     assert codes.shape[1] <= 60
+
+
+@pytest.mark.parametrize("given", [0, 1, 5])
+def test_babble_goes_on_with_what_it_heard(model, given):
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    heard = torch.randint(0, 11, (3, given), generator=torch.Generator().manual_seed(0))
+    out = babble(model, heard, 6, SpeakConfig(temperature=0.0))
+    assert out.shape == (3, given + 6)
+    assert torch.equal(out[:, :given], heard)
+    # each new code is the likeliest in the sequence of training without a text
+    first = torch.zeros(1, dtype=torch.long)
+    steps = layout.lay_out(
+        heard[:, :0], TOKENS[:1], first, out, SMALL.blank, with_text=False
+    )
+    steps = layout.stack([steps], SMALL.blank)
+    best = model(steps.codes, None, steps.text, steps.roles)[0].argmax(-1)
+    for k in range(3):
+        at = layout.LEAD + k + given
+        assert torch.equal(best[k, at : at + 6], out[k, given:])
