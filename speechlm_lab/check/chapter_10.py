@@ -1,0 +1,230 @@
+"""Checkers of chapter 10: the monologue, hold or go on, skips and loops, guidance."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.special import log_softmax, softmax
+
+from speechlm_lab.check.core import checker, equal, require
+
+__all__ = ["going_on", "inner_monologue", "lead_away", "skips_and_loops"]
+
+
+@checker
+def inner_monologue(learner: Callable) -> str:
+    """Checks inner_monologue(tokens [S], first [S], length, N) -> ids [length]."""
+    rng = np.random.default_rng(10)
+    for count, size in ((4, 40), (6, 100)):
+        tokens = rng.permutation(size)[:count] + 1
+        tokens[2] = tokens[1]  # the same token twice: it begins twice
+        lasts = np.array([3, 2, 1, 4, 2, 3][:count])
+        first = np.concatenate([[0], lasts.cumsum()[:-1]])
+        length = int(lasts.sum())
+        owner = np.repeat(np.arange(count), lasts)
+        begins = np.isin(np.arange(length), first)
+        right = tokens[owner] + size * ~begins
+        after = np.concatenate([owner[1:], owner[-1:]])
+        changed = np.r_[True, tokens[owner][1:] != tokens[owner][:-1]]
+        sparse = np.where(begins, right, 0)
+        given = (torch.from_numpy(tokens), torch.from_numpy(first), length, size)
+        equal(
+            learner(*given),
+            right,
+            "inner_monologue(tokens, first, length, N)",
+            {
+                "begins at every step": (
+                    tokens[owner],
+                    "Every step says that its token begins. Only the step in `first` "
+                    "does; at the others add N, so that the token is held.",
+                ),
+                "never begins": (
+                    tokens[owner] + size,
+                    "No token ever begins: at the step in `first` it is the id itself, "
+                    "without N.",
+                ),
+                "silence between": (
+                    sparse,
+                    "Between two beginnings you say 0. The token lasts until the next "
+                    "one begins: its id plus N.",
+                ),
+                "one step early": (
+                    (tokens[after] + size * ~np.r_[begins[1:], False]),
+                    "Your stream is one step early: token i begins at step first[i].",
+                ),
+                "a repetition is lost": (
+                    tokens[owner] + size * ~changed,
+                    "Where the same token comes twice in a row, it must begin twice: "
+                    "look at `first`, not at whether the token changed.",
+                ),
+                "the next token is held": (
+                    np.where(begins, right, tokens[(owner + 1) % count] + size),
+                    "You hold the token that comes next. Hold the one that began last.",
+                ),
+            },
+        )
+    return "Each token begins once and is held until the next begins."
+
+
+@checker
+def going_on(learner: Callable) -> str:
+    """Checks going_on(logits [ids], hold, then, temperature) -> probability."""
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 2, 12)
+    hold, then = 7, 3
+    for temperature in (0.7, 1.0, 1.8):
+        pair = logits[[hold, then]]
+        right = softmax(pair / temperature)[1]
+        everything = softmax(logits / temperature)
+        plain = softmax(pair)
+        mistakes = {
+            "all tokens": (
+                everything[then],
+                "You share the probability among all tokens. There are only two "
+                "choices: `hold` and `then`. Make the two add up to 1.",
+            ),
+            "holding": (
+                1 - right,
+                "That is the probability to hold. Return that of going on.",
+            ),
+            "temperature multiplied": (
+                softmax(pair * temperature)[1],
+                "You multiply by the temperature. Divide: a low one makes the choice "
+                "sharper.",
+            ),
+            "temperature ignored": (
+                plain[1],
+                "The temperature has no effect: divide both logits by it.",
+            ),
+            "temperature after the softmax": (
+                plain[1] / temperature,
+                "You divide the probability. Divide the logits, then take the softmax.",
+            ),
+            "logit": (pair[1], "You return a logit. Take the softmax of the two."),
+            "a ratio of logits": (
+                pair[1] / pair.sum(),
+                "You divide one logit by the sum of both. Logits can be negative: take "
+                "their exponentials first (the softmax).",
+            ),
+        }
+        given = torch.from_numpy(logits).float()
+        got = learner(given, hold, then, temperature)
+        equal(got, right, "going_on(logits, hold, then, temperature)", mistakes)
+    large = torch.tensor([0.0, 800.0, 799.0])
+    require(
+        bool(abs(float(learner(large, 1, 2, 1.0)) - 1 / (1 + np.e)) < 1e-3),
+        "Exponentials of logits near 800 overflow. Only their difference counts: use "
+        "torch.softmax or torch.sigmoid.",
+        "overflow",
+    )
+    return "Two choices whose probabilities add up to 1. Everything else is ruled out."
+
+
+@checker
+def skips_and_loops(learner: Callable) -> str:
+    """Checks skips_and_loops(places [steps], S) -> (skipped, said again)."""
+    cases = (
+        ([0, 0, 1, 1, 1, 2, 3, 3, 4], 5),  # well said
+        ([0, 1, 1, 4, 4, 5, 5, 6, 7], 8),  # two skipped
+        ([0, 0, 1, 2, 3, 3, 2, 3, 3, 4, 2, 3, 4, 5], 6),  # loops
+        ([0, 1, 2, 2, 5, 5, 3, 3, 5, 6], 10),  # all of it, and no end
+    )
+    for places, count in cases:
+        visits = [p for i, p in enumerate(places) if i == 0 or places[i - 1] != p]
+        skipped = count - len(set(places))
+        again = len(visits) - len(set(visits))
+        jumps = np.diff(visits)
+        reached = max(places) + 1
+        back = int((jumps < 0).sum())
+        equal(
+            learner(torch.tensor(places), count),
+            [skipped, again],
+            f"skips_and_loops({places}, {count})",
+            {
+                "every step counted": (
+                    [skipped, len(places) - len(set(places))],
+                    "A token that is held for several steps is said once. Count how "
+                    "often it is come to, not how many steps it lasts.",
+                ),
+                "times back": (
+                    [skipped, back],
+                    "You count how often it goes back. Going back once can repeat "
+                    "several tokens: count those that are said again.",
+                ),
+                "jumps counted": (
+                    [int((jumps > 1).sum()), back],
+                    "You count jumps. One jump can leave out several tokens: count the "
+                    "tokens that were never said, and those said again.",
+                ),
+                "the end forgotten": (
+                    [reached - len(set(places)), again],
+                    "Tokens after the last one that was reached are skipped too: there "
+                    "are S of them in all.",
+                ),
+                "the wrong way round": (
+                    [again, skipped],
+                    "The two are swapped: first what was skipped, then what was said "
+                    "again.",
+                ),
+                "left out at a jump": (
+                    [int((jumps[jumps > 1] - 1).sum()), again],
+                    "You add up what each jump forwards leaves out. It may be said "
+                    "later: count the tokens that are never said at all.",
+                ),
+            },
+        )
+    return "Nothing but the text and the path through it is needed to find both."
+
+
+@checker
+def lead_away(learner: Callable) -> str:
+    """Checks lead_away(with_text [V], without [V], scale) -> log-probabilities [V]."""
+    rng = np.random.default_rng(8)
+    given, free = rng.normal(0, 1.5, (2, 6))
+    for scale in (2.0, 1.0, 0.5, 3.0):
+        c, u = log_softmax(given), log_softmax(free)
+        raw = u + scale * (c - u)
+        right = log_softmax(raw)
+        mixed = np.exp(u) + scale * (np.exp(c) - np.exp(u))
+        equal(
+            learner(
+                torch.from_numpy(given).float(), torch.from_numpy(free).float(), scale
+            ),
+            right,
+            f"lead_away(with_text, without, {scale:g})",
+            {
+                "not normalised": (
+                    raw,
+                    "The probabilities do not add up to 1: end in log_softmax.",
+                ),
+                "logits not normalised": (
+                    free + scale * (given - free),
+                    "The probabilities do not add up to 1: end in log_softmax.",
+                ),
+                "the wrong way round": (
+                    log_softmax(c + scale * (u - c)),
+                    "You lead away from the text. Start from `without` and go `scale` "
+                    "times the way to `with_text`.",
+                ),
+                "one more": (
+                    log_softmax(c + scale * (c - u)),
+                    "You start from `with_text`, so your scale is one less than ours: "
+                    "at 1 the result should be `with_text` itself.",
+                ),
+                "with_text multiplied": (
+                    log_softmax(scale * c),
+                    "You only sharpen `with_text`. What is likely without a text, too, "
+                    "should gain nothing: use both rows.",
+                ),
+                "probabilities mixed": (
+                    np.log(np.maximum(mixed, 1e-12)),
+                    "You go along probabilities, which can turn negative. Go along "
+                    "their logarithms.",
+                ),
+                "no logarithm": (
+                    np.exp(right),
+                    "Those are probabilities. Return their logarithms.",
+                ),
+            },
+        )
+    return "At 1 it is the model as learnt; beyond, what the text adds counts more."

@@ -1,0 +1,182 @@
+"""The checkers of chapter 10: right answers pass, planted mistakes are named."""
+
+import pytest
+import torch
+from elements import checker_tests
+
+from speechlm_lab import check
+from speechlm_lab.check import chapter_10
+
+
+def monologue(tokens, first, length, N):
+    stream = torch.zeros(length, dtype=torch.long)
+    ends = [*first.tolist()[1:], length]
+    for token, begin, end in zip(tokens, first.tolist(), ends, strict=True):
+        stream[begin:end] = token + N
+        stream[begin] = token
+    return stream
+
+
+def held_wrongly(tokens, first, length, N):
+    stream = monologue(tokens, first, length, N)
+    held = torch.searchsorted(first, torch.arange(length), right=True) % len(tokens)
+    return torch.where(stream > N, tokens[held] + N, stream)
+
+
+def by_change(tokens, first, length, N):
+    bare = (monologue(tokens, first, length, N) - 1) % N + 1
+    same = torch.zeros(length, dtype=torch.bool)
+    same[1:] = bare[1:] == bare[:-1]
+    return bare + N * same
+
+
+def early(tokens, first, length, N):
+    stream = monologue(tokens, first, length, N)
+    return torch.cat([stream[1:], stream[-1:]])
+
+
+def go_on(logits, hold, then, temperature):
+    return torch.sigmoid((logits[then] - logits[hold]) / temperature)
+
+
+def of_all(logits, hold, then, temperature):
+    return (logits / temperature).softmax(0)[then]
+
+
+def unstable(logits, hold, then, temperature):
+    two = (logits[[hold, then]] / temperature).exp()
+    return two[1] / two.sum()
+
+
+def faults(places, S):
+    visits = places.unique_consecutive()
+    different = len(visits.unique())
+    return torch.tensor([S - different, len(visits) - different])
+
+
+def every_step(places, S):
+    different = len(places.unique())
+    return torch.tensor([S - different, len(places) - different])
+
+
+def jumps(places, S):
+    step = places.unique_consecutive().diff()
+    return torch.tensor([(step > 1).sum(), (step < 0).sum()])
+
+
+def no_end(places, S):
+    return faults(places, int(places.max()) + 1)
+
+
+def left_out(places, S):
+    step = places.unique_consecutive().diff()
+    return torch.tensor([(step - 1).clamp(min=0).sum(), faults(places, S)[1]])
+
+
+def times_back(places, S):
+    step = places.unique_consecutive().diff()
+    return torch.tensor([faults(places, S)[0], (step < 0).sum()])
+
+
+def lead(c, u, scale):
+    c, u = c.log_softmax(0), u.log_softmax(0)
+    return (u + scale * (c - u)).log_softmax(0)
+
+
+def mix(c, u, scale):
+    c, u = c.softmax(0), u.softmax(0)
+    return (u + scale * (c - u)).clamp(min=1e-12).log()
+
+
+RIGHT = {
+    "inner_monologue": monologue,
+    "going_on": go_on,
+    "skips_and_loops": faults,
+    "lead_away": lead,
+}
+MISTAKES = [
+    (
+        "inner_monologue",
+        lambda t, f, n, N: (monologue(t, f, n, N) - 1) % N + 1,
+        "begins at every step",
+    ),
+    (
+        "inner_monologue",
+        lambda t, f, n, N: (monologue(t, f, n, N) - 1) % N + 1 + N,
+        "never begins",
+    ),
+    (
+        "inner_monologue",
+        lambda t, f, n, N: torch.zeros(n, dtype=torch.long).scatter(0, f, t),
+        "silence between",
+    ),
+    ("inner_monologue", early, "one step early"),
+    ("inner_monologue", by_change, "a repetition is lost"),
+    ("inner_monologue", held_wrongly, "the next token is held"),
+    ("inner_monologue", lambda t, f, n, N: monologue(t, f, n, N)[:-1], None),
+    ("going_on", of_all, "all tokens"),
+    ("going_on", lambda *a: 1 - go_on(*a), "holding"),
+    ("going_on", lambda s, h, t, x: go_on(s, h, t, 1 / x), "temperature multiplied"),
+    ("going_on", lambda s, h, t, x: go_on(s, h, t, 1.0), "temperature ignored"),
+    (
+        "going_on",
+        lambda s, h, t, x: go_on(s, h, t, 1.0) / x,
+        "temperature after the softmax",
+    ),
+    ("going_on", lambda s, h, t, x: s[t], "logit"),
+    ("going_on", lambda s, h, t, x: s[t] / (s[t] + s[h]), "a ratio of logits"),
+    ("going_on", unstable, "overflow"),
+    ("skips_and_loops", every_step, "every step counted"),
+    ("skips_and_loops", jumps, "jumps counted"),
+    ("skips_and_loops", no_end, "the end forgotten"),
+    ("skips_and_loops", lambda p, S: faults(p, S).flip(0), "the wrong way round"),
+    ("skips_and_loops", left_out, "left out at a jump"),
+    ("skips_and_loops", times_back, "times back"),
+    (
+        "lead_away",
+        lambda c, u, w: u.log_softmax(0) + w * (c.log_softmax(0) - u.log_softmax(0)),
+        "not normalised",
+    ),
+    ("lead_away", lambda c, u, w: u + w * (c - u), "logits not normalised"),
+    ("lead_away", lambda c, u, w: lead(u, c, w), "the wrong way round"),
+    ("lead_away", lambda c, u, w: lead(c, u, 1 + w), "one more"),
+    (
+        "lead_away",
+        lambda c, u, w: (w * c.log_softmax(0)).log_softmax(0),
+        "with_text multiplied",
+    ),
+    ("lead_away", mix, "probabilities mixed"),
+    ("lead_away", lambda *a: lead(*a).exp(), "no logarithm"),
+]
+
+
+TestCheckers = checker_tests(chapter_10, RIGHT, MISTAKES)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda c, u, w: (u + w * (c - u)).log_softmax(0),
+        lambda c, u, w: torch.log_softmax(w * c + (1 - w) * u, -1),
+    ],
+)
+def test_guidance_may_go_along_logits(answer):
+    """Constants of a row do not matter once all adds up to 1 again."""
+    assert check.lead_away(answer).passed
+
+
+def test_the_checkers_agree_with_the_package():
+    from speechlm_lab import layout
+    from speechlm_lab.sampling import guide
+
+    def package(tokens, first, length, N):
+        # END of the package is put where the last token of the exercise begins
+        got = layout.monologue(tokens[:-1], first[:-1], int(first[-1]), length)
+        own = len(layout.TOKENS)
+        held = got > own
+        bare = torch.where(held, got - own, got)
+        end = torch.arange(length) >= first[-1]
+        return torch.where(end, tokens[-1], bare) + N * held
+
+    assert check.inner_monologue(package).passed
+    assert check.lead_away(guide).passed
