@@ -3,6 +3,8 @@
     python -m speechlm_lab train codec
     python -m speechlm_lab train codec-laptop
     python -m speechlm_lab train lm --codec runs/codec
+    python -m speechlm_lab train speechlm --codec runs/codec
+    python -m speechlm_lab train speechlm-laptop
     python -m speechlm_lab train recogniser
     python -m speechlm_lab train dac-small
 
@@ -20,6 +22,7 @@ from speechlm_lab.recipes.codec import CodecRecipe, codec_laptop, codec_strided
 from speechlm_lab.recipes.dac_small import DacSmallRecipe
 from speechlm_lab.recipes.lm import LMRecipe
 from speechlm_lab.recipes.recogniser import RecogniserRecipe
+from speechlm_lab.recipes.speechlm import SpeechLMRecipe, speechlm_laptop
 from speechlm_lab.train import TrainError, Training
 
 RECIPES = {
@@ -29,6 +32,8 @@ RECIPES = {
     "dac-small": DacSmallRecipe,
     "lm": LMRecipe,
     "recogniser": RecogniserRecipe,
+    "speechlm": SpeechLMRecipe,
+    "speechlm-laptop": speechlm_laptop,
 }
 
 __all__ = [
@@ -37,6 +42,7 @@ __all__ = [
     "DacSmallRecipe",
     "LMRecipe",
     "RecogniserRecipe",
+    "SpeechLMRecipe",
     "main",
     "run",
 ]
@@ -54,8 +60,8 @@ def run(
     """Run a recipe, by its `name` in RECIPES, in the folder `out` (runs/<name>).
 
     `steps`, `threads` and `minutes` (of training audio) replace those of the recipe;
-    `codec` is the folder of the codec that "lm" learns from. Without `resume` a
-    training in `out` is begun anew. Raises TrainError with the remedy.
+    `codec` is the folder of the codec that "lm" or "speechlm" learns from. Without
+    `resume` a training in `out` is begun anew. Raises TrainError with the remedy.
     """
     if name not in RECIPES:
         raise TrainError(f"no recipe {name!r}: choose from {', '.join(RECIPES)}")
@@ -68,8 +74,8 @@ def run(
             raise TrainError(f"the recipe {name} keeps no audio: leave minutes out")
         recipe = replace(recipe, pool=replace(recipe.pool, minutes=minutes))
     if codec is not None:
-        if name != "lm":
-            raise TrainError("only the recipe lm takes a codec")
+        if name not in ("lm", "speechlm"):
+            raise TrainError("only the recipes lm and speechlm take a codec")
         recipe = replace(recipe, codec=str(codec))
     return recipe.run(Path(out or Path("runs") / name), resume)
 
@@ -85,7 +91,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, help="optimizer steps in all")
     parser.add_argument("--minutes", type=float, help="minutes of training audio")
     parser.add_argument("--threads", type=int, help="CPU threads (codec: 1, lm: 2)")
-    parser.add_argument("--codec", help="lm: folder of the codec (default: shipped)")
+    parser.add_argument(
+        "--codec", help="folder of the codec of lm and speechlm (default: shipped)"
+    )
     parser.add_argument(
         "--restart",
         action="store_true",

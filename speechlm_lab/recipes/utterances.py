@@ -23,7 +23,7 @@ class UtteranceConfig:
     """Which part of TinyVoices to speak and to encode."""
 
     split: str = "train"  # of TinyVoices
-    count: int = 40_000  # utterances
+    count: int = 30_000  # utterances
     speakers: int = 2_000  # different voices
     neutral: float = 0.5  # share of neutral ones; the rest is of all emotions
     loose: float = 0.3  # share of texts that are unrelated words
@@ -31,6 +31,16 @@ class UtteranceConfig:
     sounds: float = 0.1  # share of items with a laugh, a cough, ...
     longest: float = 5.0  # s; longer ones are left out
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a training sequence is made of; each share is one of sequences."""
+
+    prompt: tuple[int, int] = (25, 125)  # frames of the voice, from, to
+    without_voice: float = 0.05  # share that hears no voice
+    without_text: float = 0.1  # share that reads no text
+    any_emotion: float = 0.15  # share that is not told the emotion
 
 
 class Utterances(NamedTuple):
@@ -62,7 +72,6 @@ class _Items(Dataset):
 
     @torch.no_grad()
     def __getitem__(self, index: int) -> tuple | None:
-        torch.set_num_threads(1)
         c, rate = self.config, self.codec.frame_rate
         rng = np.random.default_rng([c.seed, index])
         request = self.data.request(index)
@@ -138,15 +147,13 @@ def _make(
 def sample_steps(
     data: Utterances,
     batch: int,
-    prompt: tuple[int, int],
     blank: int,
-    without_text: float,
+    choice: Choice,
     generator: torch.Generator,
 ) -> layout.Steps:
     """A batch of utterances of like length, each with other speech of its speaker.
 
-    `prompt` is the least and the most frames of that; `without_text` the share of
-    sequences that leave the text out.
+    `blank` is the code that stands for none.
     """
     order = _by_length(data)
     rng = np.random.default_rng(
@@ -156,18 +163,24 @@ def sample_steps(
     near = order[place : place + 8 * batch]
     chosen = rng.choice(near, batch, replace=len(near) < batch)
     longest = max(_length(data, u) for u in chosen)
-    room = longest + rng.integers(prompt[0], prompt[1] + 1)
+    room = longest + rng.integers(choice.prompt[0], choice.prompt[1] + 1)
     rows = []
     for u in chosen:
-        frames = min(int(room - _length(data, u)), prompt[1])
+        without = rng.random(3) < (
+            choice.without_voice, choice.without_text, choice.any_emotion
+        )  # fmt: skip
+        frames = 0 if without[0] else min(room - _length(data, u), choice.prompt[1])
+        tokens = torch.from_numpy(data.tokens[slice(*data.texts[u : u + 2])]).long()
+        if without[2]:
+            tokens[0] = layout.begin(f"<{layout.ANY}>")
         rows.append(
             layout.lay_out(
                 torch.from_numpy(_other_speech(data, u, frames, rng)).long(),
-                torch.from_numpy(data.tokens[slice(*data.texts[u : u + 2])]).long(),
+                tokens,
                 torch.from_numpy(data.first[slice(*data.texts[u : u + 2])]).long(),
                 torch.from_numpy(data.codes[:, slice(*data.frames[u : u + 2])]).long(),
                 blank,
-                with_text=rng.random() >= without_text,
+                with_text=not without[1],
             )
         )
     return layout.stack(rows, blank)

@@ -1,0 +1,118 @@
+"""The training of the speech language model: it learns, and what it is taught."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from speechlm_lab import layout
+from speechlm_lab.codec import Codec, CodecConfig
+from speechlm_lab.lm import LanguageModel, LMConfig
+from speechlm_lab.recipes import speechlm as recipes
+from speechlm_lab.recipes.speechlm import SpeechLMRecipe, steps_loss
+from speechlm_lab.recipes.utterances import UtteranceConfig
+from speechlm_lab.speechlm import SpeechLM
+from speechlm_lab.train import TrainConfig
+
+SMALL = LMConfig(
+    codebooks=2, codebook_size=16, width=16, layers=1, heads=2, hidden=16,
+    texts=layout.TEXTS, roles=layout.ROLES,
+)  # fmt: skip
+CODEC = CodecConfig(
+    width=16, fine_width=12, encoder_layers=1, decoder_layers=1, fine_layers=1,
+    spectrum=8, codebooks=3, codebook_size=16,
+)  # fmt: skip
+
+
+def steps():
+    tokens = torch.tensor([layout.begin(t) for t in layout.read("hi, you.")])
+    first = torch.arange(len(tokens)) * 3
+    codes = torch.arange(2 * 40).reshape(2, 40) % 16
+    rows = [
+        layout.lay_out(codes[:, :n], tokens, first, codes, 16, with_text=n > 0)
+        for n in (0, 7)
+    ]
+    return layout.stack(rows, 16)
+
+
+def test_only_speech_is_learnt():
+    torch.manual_seed(0)
+    model = LanguageModel(SMALL)
+    batch = steps()
+    logits = model(batch.codes, None, batch.text, batch.roles)
+    expected = []
+    for k in range(2):
+        wanted = batch.next_codes[:, k]
+        known = wanted != 16
+        scores = logits[:, k][known].log_softmax(-1)
+        expected.append(-scores.gather(1, wanted[known][:, None]).mean())
+    losses = steps_loss(model, batch)
+    assert torch.allclose(losses[:2], torch.stack(expected), atol=1e-5)
+    # the row without a text adds nothing to the loss of the text
+    one = layout.Steps(*[part[1:] for part in batch])
+    assert torch.allclose(steps_loss(model, one)[2], losses[2], atol=1e-5)
+    none = layout.Steps(*[part[:1] for part in batch])
+    assert steps_loss(model, none)[2] == 0
+
+
+def test_masking_hides_codes_of_speech_alone():
+    torch.manual_seed(0)
+    model = LanguageModel(SMALL)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    batch = steps()
+    hidden = batch.codes.clone()
+    hidden[(batch.roles == layout.SPEAK)[:, None].expand_as(hidden)] = 16
+    expected = steps_loss(model, batch._replace(codes=hidden))
+    assert torch.allclose(steps_loss(model, batch, mask=1.0), expected, atol=1e-5)
+
+
+def test_it_learns_to_say_one_thing():
+    torch.manual_seed(0)
+    model = LanguageModel(replace(SMALL, width=48, hidden=96))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        losses = steps_loss(model, steps(), mask=0.1)
+        losses.sum().backward()
+        optimizer.step()
+    assert steps_loss(model, steps()).max() < 0.5
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    codec = Codec(CODEC)
+    codec.save_pretrained(tmp_path / "codec")
+    measured = {"phone error rate, spoken": "none"}
+    monkeypatch.setattr(recipes, "measure", lambda *_: measured)
+    recipe = SpeechLMRecipe(
+        codec=str(tmp_path / "codec"),
+        lm=SMALL,
+        train=TrainConfig(steps=3, threads=1),
+        data=UtteranceConfig(count=12, speakers=2),
+        batch=2,
+        weights=(2.0, 1.0),
+    )
+    assert recipe.run(tmp_path / "lm").finished
+    return tmp_path
+
+
+def test_a_training_leaves_a_model_that_speaks(folder):
+    card = (folder / "lm" / "README.md").read_text(encoding="utf-8")
+    assert "phone error rate, spoken | none" in card
+    assert json.loads((folder / "lm" / "config.json").read_text())
+    size = (folder / "lm" / "model.safetensors").stat().st_size
+    model = SpeechLM.from_folders(folder / "codec", folder / "lm")
+    count = sum(p.numel() for p in model.lm.parameters())
+    assert size < 2.2 * count + 20_000, "two bytes a number"
+    said = model.speak("hi.", voice=3, emotion="sad", seed=1)
+    assert said.ended and len(said.wave) == said.codes.shape[2] * 320
+    assert [s.label for s in said.tokens][:2] == ["<sad>", "h"]
+
+
+def test_the_laptop_recipe_brings_its_own_codec():
+    recipe = recipes.speechlm_laptop()
+    assert recipe.codec_recipe.name == "codec-laptop"
+    assert recipe.train.threads == 2
