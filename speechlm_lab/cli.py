@@ -115,6 +115,51 @@ def _synth(options: argparse.Namespace) -> int:
     return 0
 
 
+def _say(options: argparse.Namespace) -> int:
+    from speechlm_lab import audio, layout
+    from speechlm_lab.speechlm import SpeechLM
+
+    texts = _texts_to_say(options)
+    for output, text in texts:  # before an hour's work finds out about line 99
+        try:
+            layout.read(text, options.emotion)
+        except ValueError as error:
+            raise ValueError(f"{output.name}: {error}") from None
+    model = SpeechLM.from_pretrained(options.model)
+    voice = options.voice
+    if voice is not None and not voice.removeprefix("held-out:").isdigit():
+        voice = audio.load(voice, model.sample_rate)
+    if options.out_dir is not None:
+        options.out_dir.mkdir(parents=True, exist_ok=True)
+    for output, text in texts:
+        said = model.speak(text, voice, options.emotion, options.seed)
+        audio.save(output, said.wave, model.sample_rate)
+        print(f"{output}: {len(said.wave) / model.sample_rate:.2f} s", flush=True)
+    return 0
+
+
+def _texts_to_say(options: argparse.Namespace) -> list[tuple[Path, str]]:
+    """Where to write what: one text, or one a line where there is an --out-dir."""
+    if options.text is not None and options.file is not None:
+        raise ValueError("give a text or --file, not both")
+    if options.text is not None:
+        text = options.text
+    elif options.file is not None:
+        text = options.file.read_text(encoding="utf-8")
+    else:
+        text = sys.stdin.read()
+    if options.out_dir is None:
+        return [(Path(options.output), " ".join(text.split()))]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise ValueError("there is no line to say: write one text on each line")
+    digits = len(str(len(lines)))
+    return [
+        (options.out_dir / f"{number:0{digits}}.wav", line)
+        for number, line in enumerate(lines, 1)
+    ]
+
+
 def _encode(options: argparse.Namespace) -> int:
     import json
 
@@ -202,6 +247,20 @@ def _parser() -> argparse.ArgumentParser:
     synth.add_argument("-o", "--output", default="out.wav", help="default out.wav")
     synth.set_defaults(run=_synth)
 
+    say = commands.add_parser("say", help="let the language model say a text")
+    say.add_argument("text", nargs="?", help="default: from standard input")
+    say.add_argument("--file", type=Path, help="a file with the text")
+    say.add_argument("--out-dir", type=Path, help="say each line, as 1.wav, 2.wav ...")
+    say.add_argument(
+        "--voice",
+        help="a sound file to speak like, or a TinyVoices speaker, such as 17",
+    )
+    say.add_argument("--emotion", default="any", help="default: any")
+    say.add_argument("--seed", type=int, default=0, help="another reading")
+    say.add_argument("--model", metavar="FOLDER", help="default: the shipped one")
+    say.add_argument("-o", "--output", default="out.wav", help="default out.wav")
+    say.set_defaults(run=_say)
+
     encode = commands.add_parser("encode", help="sound file to codes")
     encode.add_argument("input", help="wav, flac, ogg, mp3, ...: any length and rate")
     encode.add_argument("-o", "--output", required=True, help="the .codes file")
@@ -229,7 +288,7 @@ def _parser() -> argparse.ArgumentParser:
     decode.set_defaults(run=_decode)
 
     train = commands.add_parser("train", help="train a model by its recipe")
-    train.add_argument("recipe", help="codec or lm")
+    train.add_argument("recipe", help="codec, speechlm, ...")
     train.set_defaults(run=_train, passes_on="the recipe: --help lists them")
     return parser
 

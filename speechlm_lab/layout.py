@@ -107,6 +107,30 @@ def read(text: str, emotion: str = ANY) -> list[str]:
     return tokens
 
 
+def split(text: str, most: int = 55) -> list[str]:
+    """A long text as pieces of at most `most` tokens, as long as those of training.
+
+    It is cut after sentences, where one is too long after commas, then between words.
+    Raises what `read` raises.
+    """
+    if len(read(text)) <= most:
+        return [text]
+    for cut in (r"(?<=[.!?;:])\s+", r"(?<=,)\s+", r"\s+"):
+        pieces = [p for p in re.split(cut, text) if any(c.isalnum() for c in p)]
+        if len(pieces) < 2:
+            continue
+        joined = [pieces[0]]
+        for piece in pieces[1:]:
+            together = f"{joined[-1]} {piece}"
+            if len(read(together)) <= most:
+                joined[-1] = together
+            else:
+                joined.append(piece)
+        if len(joined) > 1:
+            return [part for piece in joined for part in split(piece, most)]
+    return [text]  # one long word
+
+
 def _known(phone: str) -> str:
     bare = phone.lstrip("ˈˌ").rstrip("ʲ")
     stress = phone[: len(phone) - len(phone.lstrip("ˈˌ"))]

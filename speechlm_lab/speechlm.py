@@ -127,7 +127,7 @@ class SpeechLM:
         seed: int = 0,
         config: SpeakConfig | None = None,
     ) -> Utterance:
-        """Say any English text.
+        """Say any English text; a long one is said in pieces (`layout.split`).
 
         text: words, punctuation, numbers and tags such as [laugh], as TinyVoices reads
             them.
@@ -142,22 +142,17 @@ class SpeechLM:
         Raises TextError for a text that cannot be spoken, AudioError for a voice that
         cannot be used, ValueError for an emotion that does not exist.
         """
-        speaking = self._speaking(text, voice, emotion, seed, config)
-        codes = torch.stack(list(speaking), dim=1)[None]
-        ends = [*speaking.first[1:], codes.shape[2]]
-        spans = [
-            Span(
-                layout.name(token),
-                begin / self.codec.frame_rate,
-                end / self.codec.frame_rate,
-            )
-            for token, begin, end in zip(
-                speaking.tokens, speaking.first, ends, strict=False
-            )
-        ]
-        return Utterance(
-            self.codec.decode(codes)[0], codes, tuple(spans), speaking.ended
-        )
+        codes, tokens, ended, passed = [], [], True, 0
+        for part in self._speaking(text, voice, emotion, seed, config):
+            codes += list(part)
+            ends = [*part.first[1:], len(codes) - passed]
+            for token, *span in zip(part.tokens, part.first, ends, strict=True):
+                if token != layout.begin(layout.END):
+                    begin, end = ((passed + f) / self.codec.frame_rate for f in span)
+                    tokens.append(Span(layout.name(token), begin, end))
+            ended, passed = ended and part.ended, len(codes)
+        stacked = torch.stack(codes, dim=1)[None]
+        return Utterance(self.codec.decode(stacked)[0], stacked, tuple(tokens), ended)
 
     def stream(
         self,
@@ -173,8 +168,8 @@ class SpeechLM:
         Joined, they are the wave of `speak` to float32 rounding. Raises what it raises,
         when the first piece is asked for.
         """
-        speaking = self._speaking(text, voice, emotion, seed, config)
-        frames = (codes[None, :, None] for codes in speaking)
+        parts = self._speaking(text, voice, emotion, seed, config)
+        frames = (codes[None, :, None] for part in parts for codes in part)
         for wave in decode_chunks(self.codec, frames, chunk):
             yield wave[0]
 
@@ -192,17 +187,19 @@ class SpeechLM:
         emotion: str,
         seed: int,
         config: SpeakConfig | None,
-    ) -> Speaking:
+    ) -> Iterator[Speaking]:
+        """The parts of a text, each to be spoken when the one before it has been."""
         if not self.lm.config.texts:
             raise ValueError(
                 "this language model reads no text: use one that was trained by the "
                 "recipe speechlm"
             )
-        tokens = [layout.begin(token) for token in layout.read(text, emotion)]
+        layout.read(text, emotion)  # raises what is wrong with them
+        heard = self.listen(voice)
         generator = torch.Generator().manual_seed(seed)
-        return Speaking(
-            self.lm, self.listen(voice), torch.tensor(tokens), config, generator
-        )
+        for part in layout.split(text):
+            tokens = [layout.begin(token) for token in layout.read(part, emotion)]
+            yield Speaking(self.lm, heard, torch.tensor(tokens), config, generator)
 
     def listen(self, voice: Tensor | int | str | None) -> Tensor:
         """Codes `[K, P]` of a voice, as the language model takes them; see `speak`."""

@@ -101,6 +101,18 @@ def test_a_batch_is_filled_up_with_nothing():
     assert torch.equal(batch.text[1], rows[1].text)
 
 
+def test_a_long_text_is_cut_where_it_pauses():
+    text = "The dog is here. The cat, who is very old and very grey, is not here yet!"
+    assert layout.split(text, 100) == [text]
+    parts = layout.split(text, 30)
+    assert all(len(layout.read(part)) <= 30 for part in parts)
+    assert parts[0] == "The dog is here." and " ".join(parts) == text
+    assert layout.split("supercalifragilistic", 5) == ["supercalifragilistic"]
+    assert len(layout.split("one two three four five six seven", 12)) > 1
+    with pytest.raises(TextError):
+        layout.split("[sing] " * 99)
+
+
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="no emotion 'cheerful'"):
         layout.read("hello", "cheerful")

@@ -3,9 +3,13 @@
 import pytest
 import torch
 
+from speechlm_lab import layout
+from speechlm_lab.audio import AudioError
 from speechlm_lab.codec import Codec, CodecConfig
+from speechlm_lab.corpus.text import TextError
 from speechlm_lab.lm import LanguageModel, LMConfig
-from speechlm_lab.speechlm import SpeechLM
+from speechlm_lab.speaking import SpeakConfig
+from speechlm_lab.speechlm import SpeechLM, prepare_voice
 
 CODEC = CodecConfig(
     width=16, fine_width=12, encoder_layers=1, decoder_layers=1, fine_layers=1,
@@ -58,3 +62,69 @@ def test_bad_input_is_refused(model, wave):
         model.continue_(wave, seconds=-1)
     with pytest.raises(ValueError, match="do not belong"):
         SpeechLM(Codec(CODEC), LanguageModel(LMConfig()))
+
+
+@pytest.fixture
+def speaker():
+    torch.manual_seed(0)
+    texts = {"texts": layout.TEXTS, "roles": layout.ROLES}
+    lm = LanguageModel(LMConfig(**(vars(LM) | texts)))
+    for p in lm.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    return SpeechLM(Codec(CODEC), lm)
+
+
+def test_it_speaks_what_it_is_given(speaker, wave):
+    said = speaker.speak("hi, you.", wave, "sad", seed=1)
+    assert [s.label for s in said.tokens] == layout.read("hi, you.", "sad")
+    assert said.ended and len(said.wave) == 320 * said.codes.shape[2]
+    assert torch.equal(said.wave, speaker.codec.decode(said.codes)[0])
+    ends = [s.end for s in said.tokens]
+    assert ends[:-1] == [s.start for s in said.tokens[1:]]
+    assert ends[-1] == pytest.approx(said.codes.shape[2] / 50)
+    cloned = speaker.clone("hi, you.", wave, 1, "sad")
+    assert torch.equal(cloned.codes, said.codes)
+
+
+def test_a_long_text_is_said_in_pieces(speaker):
+    text = "The dog is here. The cat is not here yet. Where is it, then? " * 3
+    said = speaker.speak(text, seed=1)
+    count = len(layout.split(text))
+    assert count > 1 and sum(s.label == "<any>" for s in said.tokens) == count
+    starts = [s.start for s in said.tokens]
+    assert starts == sorted(starts)
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 64])
+def test_streaming_equals_speaking(speaker, wave, chunk):
+    whole = speaker.speak("hi, you. who?", wave, seed=2).wave
+    pieces = list(speaker.stream("hi, you. who?", wave, seed=2, chunk=chunk))
+    assert torch.allclose(torch.cat(pieces), whole, atol=1e-4)
+    assert len(pieces) > (1 if chunk < 64 else 0)
+
+
+def test_a_text_model_babbles_too(speaker, wave):
+    out = speaker.continue_(wave, seconds=0.5, seed=1)
+    prompt = speaker.codec.encode(wave[None, : out.start])[:, :2]
+    assert torch.equal(out.codes[..., :25], prompt) and out.codes.shape[2] == 50
+
+
+def test_a_voice_is_brought_to_one_level_and_cut(wave):
+    loud, quiet = prepare_voice(wave, 16_000), prepare_voice(wave / 9, 16_000)
+    assert torch.allclose(loud, quiet, atol=1e-5)
+    assert len(prepare_voice(wave.repeat(8), 16_000)) == 48_000
+
+
+def test_what_cannot_be_said_is_refused(speaker, model, wave):
+    with pytest.raises(ValueError, match="reads no text"):
+        model.speak("hello")
+    with pytest.raises(TextError):
+        speaker.speak("[dance]")
+    with pytest.raises(ValueError, match="no emotion"):
+        speaker.speak("hello", emotion="cheerful")
+    with pytest.raises(AudioError, match="longer"):
+        speaker.clone("hello", wave[:1_600])
+    with pytest.raises(ValueError, match="held-out"):
+        speaker.speak("hello", voice="somebody")
+    with pytest.raises(ValueError, match="temperature"):
+        speaker.speak("hello", config=SpeakConfig(temperature=-1.0))

@@ -1,0 +1,115 @@
+"""`speechlm-lab say`: texts from anywhere, files where they belong, clear refusals."""
+
+import io
+
+import pytest
+import soundfile
+import torch
+
+from speechlm_lab import audio, cli, environment, layout
+from speechlm_lab.corpus.tiny_voices import speak
+from speechlm_lab.lm import LanguageModel, LMConfig
+
+
+@pytest.fixture(autouse=True)
+def ready(monkeypatch):
+    monkeypatch.setattr(environment, "ensure", lambda arguments: None)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    config = LMConfig(
+        codebooks=2, width=16, layers=1, heads=2, hidden=16,
+        texts=layout.TEXTS, roles=layout.ROLES,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("lm")
+    LanguageModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+def say(model, *arguments):
+    return cli.main(["say", "--model", model, *map(str, arguments)])
+
+
+def test_a_text_becomes_a_file_and_a_seed_fixes_it(model, tmp_path):
+    files = [tmp_path / name for name in ("a.wav", "b.wav", "c.flac")]
+    for file, seed in zip(files, (1, 1, 2), strict=True):
+        assert say(model, "hi there", "--seed", seed, "-o", file) == 0
+    one, two, three = (soundfile.read(file)[0] for file in files)
+    assert len(one) > 1_000 and (one == two).all()
+    assert len(one) != len(three) or (one != three).any()
+
+
+def test_lines_of_a_file_become_files(model, tmp_path, capsys):
+    lines = tmp_path / "lines.txt"
+    lines.write_text("one.\n\n  two [laugh] \n", encoding="utf-8")
+    assert say(model, "--file", lines, "--out-dir", tmp_path / "d") == 0
+    assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["1.wav", "2.wav"]
+    assert capsys.readouterr().out.count(".wav: ") == 2
+
+
+def test_a_bad_line_is_named_before_anything_is_said(model, tmp_path, capsys):
+    lines = tmp_path / "lines.txt"
+    lines.write_text("one.\n[dance]\n", encoding="utf-8")
+    assert say(model, "--file", lines, "--out-dir", tmp_path / "d") == 2
+    assert "2.wav: unknown tag" in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
+    lines.write_text("\n", encoding="utf-8")
+    assert say(model, "--file", lines, "--out-dir", tmp_path / "d") == 2
+    assert "no line" in capsys.readouterr().err
+
+
+def test_standard_input_is_a_text(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("good\nmorning\n"))
+    assert say(model, "-o", tmp_path / "x.wav") == 0
+    assert (tmp_path / "x.wav").exists()
+
+
+def test_a_voice_is_a_recording_or_a_number(model, tmp_path):
+    clip = tmp_path / "voice.wav"
+    audio.save(clip, speak("a clip of a voice.", 5).wave)
+    assert say(model, "hi", "--voice", clip, "-o", tmp_path / "x.wav") == 0
+    assert say(model, "hi", "--voice", "held-out:2", "-o", tmp_path / "y.wav") == 0
+
+
+def bad_voices(folder):
+    wave = speak("a clip of a voice that is long enough.", 5).wave
+    short, loud, long = wave[:1_000], (wave * 60).clamp(-1, 1), wave.repeat(20)
+    for name, w in {"short": short, "clipped": loud, "long": long}.items():
+        audio.save(folder / f"{name}.wav", w)
+    soundfile.write(folder / "silent.wav", torch.zeros(32_000).numpy(), 16_000)
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (["!?"], "letter"),
+        (["[dance]"], "laugh"),
+        (["日本"], "Latin"),
+        (["hello", "--emotion", "cheerful"], "happy"),
+        (["hello", "--voice", "nobody.wav"], "nobody.wav"),
+        (["hello", "--voice", "short.wav"], "longer"),
+        (["hello", "--voice", "long.wav"], "one person"),
+        (["hello", "--voice", "silent.wav"], "silent"),
+        (["hello", "--voice", "clipped.wav"], "clipped"),
+        (["hello", "--file", "lines.txt"], "not both"),
+        (["--file", "none.txt"], "none.txt"),
+    ],
+)
+def test_bad_input_is_one_line_with_the_remedy(
+    model, arguments, word, capsys, tmp_path, monkeypatch
+):
+    bad_voices(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert say(model, *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("say: ") and error.count("\n") == 1 and word in error
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_stereo_is_refused_where_a_wave_is_given():
+    from speechlm_lab.speechlm import prepare_voice
+
+    with pytest.raises(audio.AudioError, match=r"\[T\]|mono"):
+        prepare_voice(torch.rand(2, 16_000), 16_000)
