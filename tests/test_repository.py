@@ -24,6 +24,7 @@ LAYERS = [
     ["mu_law"],
     ["spectral"],
     ["metrics"],
+    ["watermark"],
     ["corpus"],
     ["quantize"],
     ["codes_file"],
