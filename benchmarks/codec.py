@@ -1,7 +1,7 @@
 """Our codec beside Opus and Codec 2: bits, quality, speed and size in one table.
 
     python benchmarks/codec.py [--clips 20] [--checkpoint FOLDER]
-        [--strided FOLDER] [--json]
+        [--strided FOLDER] [--json] [--csv FILE]
 
 Three sets of clips, none of them used in training, every clip at one root mean square:
 
@@ -20,6 +20,7 @@ it hears in the original ("disagreement"; mild noise already costs it a lot ther
 """
 
 import argparse
+import csv
 import json
 import sys
 import time
@@ -162,6 +163,19 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
+def write_csv(results: Sequence[Result], path: Path) -> None:
+    """Bits and means of the table, rounded as there; chapter 05 reads them."""
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["set", "codec", "bit/s", *MEASURES])
+        for r in results:
+            means = [
+                shown(values.mean(), 0, DIGITS_SHOWN[name]).partition(" ")[0]
+                for name, values in r.scores.items()
+            ]
+            writer.writerow([r.clips, r.codec, f"{r.bitrate:.0f}", *means])
+
+
 def shown(mean: float, error: float, digits: int) -> str:
     """A mean and its standard error; empty when it was not measured."""
     if np.isnan(mean):
@@ -236,6 +250,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="another codec of ours")
     parser.add_argument("--strided", type=Path, help="a strided codec to add")
     parser.add_argument("--json", action="store_true", help="print JSON, no table")
+    parser.add_argument("--csv", type=Path, help="write the table to a file, too")
     args = parser.parse_args()
     if args.clips < 2:
         parser.error("--clips must be at least 2, for an error to be told")
@@ -272,6 +287,8 @@ def main() -> None:
     )
     notes = list(dict.fromkeys(notes))
     lowest = summary(results)
+    if args.csv:
+        write_csv(results, args.csv)
     if args.json:
         rows = [plain(r) for r in results]
         json.dump({"results": rows, "lowest": lowest, "notes": notes}, sys.stdout)

@@ -35,6 +35,10 @@ def share(K, p):
     return torch.tensor([1 - p + p * (K - k) / K for k in range(K)])
 
 
+def number_of_levels(K, p):
+    return torch.tensor([p / K] * (K - 1) + [p / K + 1 - p])
+
+
 def left(latents, lists, subtract=1.0):
     sizes = []
     for entries in lists:
@@ -105,6 +109,7 @@ MISTAKES = [
         lambda b, r, V, K: int(b // (r * K * math.log2(V))),
         "all levels at once",
     ),
+    ("levels_for", lambda b, r, V, K: budget(b - 0.01, r, V, K), "exact fit"),
     ("levels_for", lambda b, r, V, K: K, None),
     ("swap_level", lambda a, b, k: swap(a, b, k + 1), "counted from 0"),
     ("swap_level", lambda a, b, k: swap(b, a, k), "the wrong way round"),
@@ -115,6 +120,8 @@ MISTAKES = [
     ("level_share", lambda K, p: share(K, p) - (1 - p), "without the rest"),
     ("level_share", lambda K, p: share(K, p).flip(0), "reversed"),
     ("level_share", lambda K, p: torch.full((K,), 1 - p + p / K), "exactly k"),
+    ("level_share", lambda K, p: share(K, p) - p / K, "more than k"),
+    ("level_share", number_of_levels, "number of levels"),
     ("left_over", lambda z, e: left(z, e, subtract=0.0), "latents every time"),
     ("left_over", left_added, "added"),
     ("left_over", left_before, "before"),

@@ -82,6 +82,7 @@ MISTAKES = [
     ("period_of", lambda x, a, b: period(x, a, b, share=0), "any peak"),
     ("period_of", lambda x, a, b: int(x.argmax()), "lag 0"),
     ("period_of", lambda x, a, b: period(x, a, b, absolute=True), "absolute"),
+    ("period_of", lambda x, a, b: period(x, a + 1, b), "edge left out"),
     ("harmonics", by_time, "pitch times time"),
     ("harmonics", lambda p, n, r: by_time(p, n, r, 0), "pitch times time, from 0"),
     ("harmonics", lambda p, n, r: tones(p, n, r, limit=False), "aliasing"),

@@ -1,5 +1,6 @@
 """The parts of the codec benchmark that compute and tell, without any codec."""
 
+import csv
 import importlib.util
 import json
 import sys
@@ -100,6 +101,31 @@ def test_without_pesq_its_cell_is_empty_and_the_rest_is_told(bench):
     assert "PESQ" not in line
     assert bench.plain(rival)["scores"]["PESQ-wb"] is None
     json.dumps([bench.plain(rival), *bench.summary(results)], allow_nan=False)
+
+
+def test_the_csv_holds_what_the_table_shows(bench, tmp_path):
+    results = [*ladder(bench), result(bench, "silent", 0, 0.5, pesq=float("nan"))]
+    bench.write_csv(results, tmp_path / "codec.csv")
+    assert read_csv(tmp_path / "codec.csv") == columns(bench.table(results))
+
+
+def test_the_committed_csv_is_the_committed_table():
+    results = (FOLDER / "RESULTS.md").read_text(encoding="utf-8")
+    table = results[results.index("| set | codec |") :].partition("\n\n")[0]
+    assert read_csv(FOLDER / "codec.csv") == columns(table)
+
+
+def read_csv(path):
+    with open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.reader(stream))
+
+
+def columns(table):
+    """Set, codec, bit/s and the means of a Markdown table, without their errors."""
+    head, _, *rows = [
+        [cell.strip() for cell in line.split("|")[1:8]] for line in table.splitlines()
+    ]
+    return [head] + [row[:3] + [c.partition(" ")[0] for c in row[3:]] for row in rows]
 
 
 def test_without_opus_there_is_no_summary(bench):

@@ -73,6 +73,12 @@ def levels_for(learner: Callable) -> str:
             np.minimum(most, np.floor(budget / np.log2(size))),
             "You forgot the frame rate: a level sends frame_rate codes a second.",
         ),
+        (
+            "exact fit",
+            np.minimum(most, np.ceil(fit - 1e-9) - 1),
+            "A level that fits exactly can be sent, too: 3,000 bit/s pay for 4 levels "
+            "of 750.",
+        ),
     ):
         same = all(g.shape == () and g == v for g, v in zip(got, values, strict=True))
         require(not same, message, name)
@@ -91,8 +97,7 @@ def swap_level(learner: Callable) -> str:
         frames = min(frames_a, frames_b)
         a_cut, b_cut = a[:, :frames], b[:, :frames]
         rows = np.arange(1, 5)[:, None]  # levels, counted from 1
-        given = torch.from_numpy(a)
-        got = learner(given, torch.from_numpy(b), k)
+        got = learner(torch.from_numpy(a), torch.from_numpy(b), k)
         equal(
             got,
             np.where(rows == k, b_cut, a_cut),
@@ -163,6 +168,16 @@ def level_share(learner: Callable) -> str:
                     1 - p + p * exactly,
                     "You count the draws that give exactly k. Level k is used by every "
                     "draw of k or more.",
+                ),
+                "more than k": (
+                    1 - p + p * (drawn - 1 / levels),
+                    "You count the draws above k. A draw of exactly k uses level k, "
+                    "too.",
+                ),
+                "number of levels": (
+                    p * exactly + (1 - p) * (np.arange(1, levels + 1) == levels),
+                    "That is how probable each number of levels is. Level k is used "
+                    "whenever the number is k or more.",
                 ),
                 "reversed": (
                     (1 - p + p * drawn)[::-1],

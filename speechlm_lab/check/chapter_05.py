@@ -15,23 +15,30 @@ __all__ = ["components_for", "harmonics", "period_of", "split_level"]
 def period_of(learner: Callable) -> str:
     """Checks period_of(like [N], shortest, longest) -> lag, of nearly the highest."""
     cases = (
-        # (period, height of its peak, of the one at two periods), loudness
-        (100, 0.95, 1.0, 1.0),
-        (61, 1.0, 0.93, 0.4),
-        (80, 0.5, 1.0, 1.0),  # half a period's peak is too low: 160 it is
+        # (period, height of its peak, of the one at two periods), loudness, range
+        (100, 0.95, 1.0, 1.0, 24, 260),
+        (61, 1.0, 0.93, 0.4, 24, 260),
+        (80, 0.5, 1.0, 1.0, 24, 260),  # half a period's peak is too low: 160 it is
+        (100, 0.95, 1.0, 1.0, 100, 260),  # the peak is at the very edge
     )
-    for period, first, second, scale in cases:
-        like, low, high = _likeness(period, first, second, scale)
+    for period, first, second, scale, low, high in cases:
+        like = _likeness(period, first, second, scale)
         inside = like[low : high + 1]
         peaks = [p for p in scipy.signal.find_peaks(like)[0] if low <= p <= high]
         good = [p for p in peaks if like[p] > 0.9 * inside.max()]
         highest = low + int(inside.argmax())
         above = low + int((inside > 0.9 * inside.max()).argmax())
         over = [p for p in peaks if like[p] > 0.9]
+        within = [p for p in good if p > low]
         got = learner(torch.tensor(like, dtype=torch.float32), low, high)
         equal(
             got, good[0], f"period_of(like, {low}, {high})",
             {
+                "edge left out": (
+                    within[0],
+                    "The peak at `shortest` itself counts: compare it with the lag "
+                    "before, which is outside the range.",
+                ),
                 "highest": (
                     highest,
                     "You take the highest peak. Two periods can be a hair more alike "
@@ -66,16 +73,14 @@ def period_of(learner: Callable) -> str:
     return "Of the nearly highest peaks the shortest, so no octave is lost."
 
 
-def _likeness(
-    period: int, first: float, second: float, scale: float
-) -> tuple[np.ndarray, int, int]:
-    """A likeness with peaks at one and two periods and a small bump, and a range."""
+def _likeness(period: int, first: float, second: float, scale: float) -> np.ndarray:
+    """A likeness with peaks at one and two periods and a small bump."""
     lags = np.arange(400)
     like = np.zeros(400)
     bumps = ((0, 1.6), (period // 2, 0.3), (period, first), (2 * period, second))
     for centre, height in bumps:
         like += height * np.exp(-0.5 * ((lags - centre) / 6) ** 2)
-    return scale * like, 24, 260
+    return scale * like
 
 
 @checker
