@@ -6,6 +6,7 @@
     python -m speechlm_lab train speechlm --codec runs/codec
     python -m speechlm_lab train speechlm-laptop
     python -m speechlm_lab train recogniser
+    python -m speechlm_lab train speaker
     python -m speechlm_lab train dac-small
 
 A training leaves `model.safetensors`, `config.json`, a card `README.md` and `log.csv`
@@ -22,6 +23,7 @@ from speechlm_lab.recipes.codec import CodecRecipe, codec_laptop, codec_strided
 from speechlm_lab.recipes.dac_small import DacSmallRecipe
 from speechlm_lab.recipes.lm import LMRecipe
 from speechlm_lab.recipes.recogniser import RecogniserRecipe
+from speechlm_lab.recipes.speaker import SpeakerRecipe
 from speechlm_lab.recipes.speechlm import SpeechLMRecipe, speechlm_laptop
 from speechlm_lab.train import TrainError, Training
 
@@ -32,6 +34,7 @@ RECIPES = {
     "dac-small": DacSmallRecipe,
     "lm": LMRecipe,
     "recogniser": RecogniserRecipe,
+    "speaker": SpeakerRecipe,
     "speechlm": SpeechLMRecipe,
     "speechlm-laptop": speechlm_laptop,
 }
@@ -42,6 +45,7 @@ __all__ = [
     "DacSmallRecipe",
     "LMRecipe",
     "RecogniserRecipe",
+    "SpeakerRecipe",
     "SpeechLMRecipe",
     "main",
     "run",
