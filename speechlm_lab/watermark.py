@@ -45,8 +45,8 @@ LONG = 6  # frames in a cell
 PERIOD = 32  # cells after one another, until the pattern begins again: 3.1 s
 STRENGTH = 1.0  # dB by which a cell is louder or softer
 SHORTEST = 0.5  # s
-_MOST = 6.0  # dB; beyond, a cell counts no more, so that none decides alone
-_RANGE = (70.0, 30.0)  # dB below the loudest cell: where cells count nothing, and fully
+MOST = 6.0  # dB; beyond, a cell counts no more, so that none decides alone
+RANGE = (70.0, 30.0)  # dB below the loudest cell: where cells count nothing, and fully
 
 
 class Detection(NamedTuple):
@@ -108,8 +108,8 @@ def levels(wave: Tensor) -> Tensor:
     level = level.view(BANDS, WIDE, -1).mean(1)
     level = nnf.avg_pool1d(level[None], LONG, stride=1)[0]
     sides = nnf.pad(level[None], (0, 0, 1, 1), mode="replicate")[0]
-    beside = (level - (sides[:-2] + sides[2:]) / 2).clamp(-_MOST, _MOST)
-    none, full = _RANGE
+    beside = (level - (sides[:-2] + sides[2:]) / 2).clamp(-MOST, MOST)
+    none, full = RANGE
     return beside * ((level - level.max() + none) / (none - full)).clamp(0, 1)
 
 

@@ -1,0 +1,111 @@
+"""The checkers of chapter 11: right answers pass, planted mistakes are named."""
+
+import math
+
+import torch
+from elements import checker_tests
+from torch.nn.functional import normalize
+
+from speechlm_lab import check
+from speechlm_lab.check import chapter_11
+
+
+def enrol(embeddings):
+    return normalize(normalize(embeddings, dim=1).mean(0), dim=0)
+
+
+def rates(same, other):
+    tries = torch.cat([same, other]).sort().values
+    away = (same[None] < tries[:, None]).double().mean(1)
+    let_in = (other[None] >= tries[:, None]).double().mean(1)
+    return tries, away, let_in
+
+
+def eer(same, other):
+    _, away, let_in = rates(same, other)
+    best = (away - let_in).abs().argmin()
+    return (away[best] + let_in[best]) / 2
+
+
+def best_threshold(same, other):
+    tries, away, let_in = rates(same, other)
+    return tries[(away - let_in).abs().argmin()]
+
+
+def fewest(same, other):
+    _, away, let_in = rates(same, other)
+    errors = away * len(same) + let_in * len(other)
+    return errors.min() / (len(same) + len(other))
+
+
+def middle(same, other):
+    at = (same.mean() + other.mean()) / 2
+    return ((same < at).double().mean() + (other >= at).double().mean()) / 2
+
+
+def score(levels, signs):
+    return (levels * signs).sum() / levels.square().sum().sqrt()
+
+
+def above(value):
+    return math.erfc(value / math.sqrt(2)) / 2
+
+
+def best_of(value, tries):
+    return -math.expm1(tries * math.log1p(-above(value)))
+
+
+RIGHT = {
+    "enrol": enrol,
+    "equal_error_rate": eer,
+    "mark_score": score,
+    "chance_of_best": best_of,
+}
+MISTAKES = [
+    ("enrol", lambda e: normalize(e, dim=1).mean(0), "not of length 1"),
+    ("enrol", lambda e: normalize(e.mean(0), dim=0), "lengths count"),
+    ("enrol", lambda e: e.mean(0), "plain mean"),
+    ("enrol", lambda e: normalize(e[0], dim=0), "the first one"),
+    ("enrol", lambda e: e.mean(1), "mean over dimensions"),
+    ("equal_error_rate", lambda a, b: 100 * eer(a, b), "in percent"),
+    ("equal_error_rate", best_threshold, "threshold"),
+    ("equal_error_rate", lambda a, b: eer(b, a), "accuracy"),
+    ("equal_error_rate", fewest, "fewest errors"),
+    ("equal_error_rate", middle, "middle of the means"),
+    ("mark_score", lambda x, s: (x * s).sum(), "sum"),
+    ("mark_score", lambda x, s: (x * s).mean(), "mean"),
+    ("mark_score", lambda x, s: (x * s).sum() / x.square().sum(), "variance"),
+    (
+        "mark_score",
+        lambda x, s: torch.corrcoef(torch.stack([x.flatten(), s.flatten()]))[0, 1],
+        "correlation",
+    ),
+    ("mark_score", lambda x, s: score(x, s) / x.numel() ** 0.5, "cosine"),
+    ("mark_score", lambda x, s: (x.sign() == s).double().mean(), "agreement"),
+    ("chance_of_best", lambda z, n: above(z), "one try"),
+    ("chance_of_best", lambda z, n: 1 - (1 - 2 * above(z)) ** n, "two sides"),
+    ("chance_of_best", lambda z, n: above(z) ** n, "all of them"),
+    ("chance_of_best", lambda z, n: (1 - above(z)) ** n, "none of them"),
+    ("chance_of_best", lambda z, n: 1 - above(z), "below"),
+    ("chance_of_best", lambda z, n: 1 - (1 - above(z)) ** n, "rounded to zero"),
+]
+
+
+TestCheckers = checker_tests(chapter_11, RIGHT, MISTAKES)
+
+
+def test_the_bound_of_the_chapter_passes_too():
+    report = check.chance_of_best(lambda z, n: min(1.0, n * above(z)))
+    assert report.passed, report
+
+
+def test_a_finer_search_for_the_threshold_passes():
+    def finer(same, other):
+        tries = torch.linspace(-6, 6, 20_001).double()
+        away = torch.searchsorted(same.sort().values, tries) / len(same)
+        let_in = 1 - torch.searchsorted(other.sort().values, tries) / len(other)
+        best = (away - let_in).abs().argmin()
+        return max(away[best], let_in[best])
+
+    report = check.equal_error_rate(finer)
+    assert report.passed, report
