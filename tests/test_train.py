@@ -19,6 +19,7 @@ from speechlm_lab.lm import LMConfig
 from speechlm_lab.recipes import CodecRecipe, LMRecipe
 from speechlm_lab.recipes.lm import sample_codes
 from speechlm_lab.recipes.pool import PoolConfig, make_pool
+from speechlm_lab.recipes.refit import Refit
 from speechlm_lab.train import (
     LOG,
     STATE,
@@ -42,6 +43,7 @@ CODEC = CodecRecipe(
     ),
     train=FAST, pool=SPEECH, test=TEST,
     batch=2, clip=0.3, real=0.0, start_batches=2,
+    refit=Refit(gammas=(1.0,), minutes=0.2, clip=1.0),
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from speechlm_lab.corpus.tiny_voices import SAMPLE_RATE
 from speechlm_lab.metrics import codebook_use, stoi
 from speechlm_lab.recipes.card import write_checkpoint
 from speechlm_lab.recipes.pool import Pool, PoolConfig, make_pool, real_speech
+from speechlm_lab.recipes.refit import Refit, refit, told
 from speechlm_lab.spectral import log_mel
 from speechlm_lab.train import TrainConfig, Training, seed_all, step_generator, train
 
@@ -49,9 +50,11 @@ class CodecRecipe:
     commitment: float = 0.02  # weight of the quantizer's loss
     tuning: float = 0.5  # weight of the pitch, in octaves
     phones: float = 0.1  # weight of the semantic level's cross-entropy
-    test: PoolConfig = field(
-        default_factory=lambda: PoolConfig("held-out", minutes=1.5, speakers=20)
-    )  # voices to measure on
+    # of the codebooks, after the training; None: they stay as they were trained
+    refit: Refit | None = field(default_factory=Refit)
+    test: PoolConfig = field(  # voices to measure on: some 47 codes an entry
+        default_factory=lambda: PoolConfig("held-out", minutes=8, speakers=40)
+    )
 
     def run(self, folder: Path, resume: bool = True) -> Training:
         """Train, measure and save; takes up what `folder` holds of this recipe."""
@@ -82,14 +85,18 @@ class CodecRecipe:
                 total = total + self.phones * values["phones"]
             return {"loss": total, **values}
 
-        # the recipe as the checkpoint keeps it, less what `train` adds itself
-        settings = {k: v for k, v in asdict(self).items() if k not in ("train", "test")}
+        # the recipe as the checkpoint keeps it, less what `train` adds itself and what
+        # comes after it
+        settings = asdict(self)
+        for later in ("train", "refit", "test"):
+            del settings[later]
         settings["real"] = self.real if real else 0.0
         training = train(model, loss, self.train, folder, settings, resume)
         if training.finished and parallel.rank() == 0:
             model.cpu()
             test = make_pool(self.test, folder / "test.npz", 2)
-            metrics = measure(model.eval(), test)
+            metrics = self._fit_again(model.eval(), pool, real)
+            metrics |= measure(model, test)
             data = (
                 f"TinyVoices, {self.pool.minutes:g} minutes, up to "
                 f"{self.pool.speakers} voices, seed {self.pool.seed}; "
@@ -106,6 +113,20 @@ class CodecRecipe:
             for name, value in metrics.items():
                 print(f"{name}: {value}")
         return training
+
+    def _fit_again(
+        self, model: Codec | StridedCodec, pool: Pool, real: list[np.ndarray]
+    ) -> dict[str, str]:
+        if self.refit is None:
+            return {}
+        print("fitting the codebooks again, for even use ...", flush=True)
+        unseen = self.train.steps + self.start_batches
+        refit(
+            model, self.refit, pool, real,
+            lambda step: self.sample_batch(pool, real, step)[0],
+            self.train.seed, unseen,
+        )  # fmt: skip
+        return {"codebooks": told(self.refit)}
 
     def _recordings(self) -> list[np.ndarray]:
         if not self.real:
@@ -161,6 +182,7 @@ def codec_laptop() -> CodecRecipe:
         train=TrainConfig(steps=3_000, threads=1),
         pool=PoolConfig(minutes=60),
         start_batches=60,
+        refit=Refit(minutes=10, passes=3),
     )
 
 
@@ -177,6 +199,7 @@ def codec_strided() -> CodecRecipe:
         unquantized=150,
         start_batches=60,
         commitment=0.25,
+        refit=None,
     )
 
 
@@ -184,16 +207,20 @@ def codec_strided() -> CodecRecipe:
 def measure(
     codec: Codec | StridedCodec, pool: Pool, levels: tuple[int, ...] = (1, 2, 4, 7, 13)
 ):
-    """Mel distance, STOI and codebook use on a pool's voices, by number of levels."""
-    waves = [
-        pool.speaker(i)[None, : 10 * SAMPLE_RATE] for i in range(len(pool.starts) - 1)
-    ]
-    codes = [codec.encode(wave) for wave in waves]
+    """Mel distance and STOI on a pool's voices, by number of levels; codebook use.
+
+    The use is that of all codes, the others are of each speaker's first 5 s.
+    """
+    voices = [pool.speaker(i)[None] for i in range(len(pool.starts) - 1)]
+    codes = [codec.encode(wave) for wave in voices]
+    waves = [wave[:, : 5 * SAMPLE_RATE] for wave in voices]
     metrics = {}
     for k in (k for k in levels if k <= codec.config.codebooks):
         mel, clear = [], []
         for wave, its_codes in zip(waves, codes, strict=True):
-            decoded = codec.decode(its_codes, levels=k, length=wave.shape[1])
+            frames = -(-wave.shape[1] // codec.hop)
+            begun = its_codes[..., :frames]
+            decoded = codec.decode(begun, levels=k, length=wave.shape[1])
             mel.append((log_mel(wave, -80) - log_mel(decoded, -80)).abs().mean().item())
             clear.append(stoi(decoded[0], wave[0]))
         rate = codec.bitrate(k) / 1000
