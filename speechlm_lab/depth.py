@@ -20,8 +20,8 @@ of its own; here the levels share theirs, but for embeddings and heads.
 import torch
 from torch import Tensor, nn
 
-from speechlm_lab.lm import KVCache, Layer, LMConfig, rotations
 from speechlm_lab.sampling import Sampling
+from speechlm_lab.transformer import KVCache, Layer, LMConfig, rotations
 
 
 class DepthTransformer(nn.Module):

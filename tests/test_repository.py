@@ -33,6 +33,7 @@ LAYERS = [
     ["recogniser", "speaker"],
     ["speech_metrics"],
     ["patterns"],
+    ["transformer"],
     ["lm", "depth", "sampling"],
     ["layout"],
     ["speaking"],
