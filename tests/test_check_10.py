@@ -35,17 +35,32 @@ def early(tokens, first, length, N):
     return torch.cat([stream[1:], stream[-1:]])
 
 
-def go_on(logits, hold, then, temperature):
-    return torch.sigmoid((logits[then] - logits[hold]) / temperature)
+def two(lasts, begins, temperature):
+    return torch.sigmoid((begins - lasts) / temperature)
 
 
-def of_all(logits, hold, then, temperature):
-    return (logits / temperature).softmax(0)[then]
+def go_on(logits, token, N, temperature):
+    return two(logits[token + N], logits[1 : 1 + N].logsumexp(0), temperature)
 
 
-def unstable(logits, hold, then, temperature):
-    two = (logits[[hold, then]] / temperature).exp()
-    return two[1] / two.sum()
+def of_all(logits, token, N, temperature):
+    return (logits / temperature).softmax(0)[1 : 1 + N].sum()
+
+
+def any_lasts(logits, token, N, temperature):
+    lasts = logits[1 + N :].logsumexp(0)
+    return two(lasts, logits[1 : 1 + N].logsumexp(0), temperature)
+
+
+def early_temperature(logits, token, N, temperature):
+    logits = logits / temperature
+    return two(logits[token + N], logits[1 : 1 + N].logsumexp(0), 1)
+
+
+def unstable(logits, token, N, temperature):
+    begins = logits[1 : 1 + N].exp().sum().log()
+    lasts = logits[token + N].exp().log()
+    return two(lasts, begins, temperature)
 
 
 def faults(places, S):
@@ -114,17 +129,32 @@ MISTAKES = [
     ("inner_monologue", by_change, "a repetition is lost"),
     ("inner_monologue", held_wrongly, "the next token is held"),
     ("inner_monologue", lambda t, f, n, N: monologue(t, f, n, N)[:-1], None),
-    ("going_on", of_all, "all tokens"),
-    ("going_on", lambda *a: 1 - go_on(*a), "holding"),
-    ("going_on", lambda s, h, t, x: go_on(s, h, t, 1 / x), "temperature multiplied"),
-    ("going_on", lambda s, h, t, x: go_on(s, h, t, 1.0), "temperature ignored"),
+    ("going_on", of_all, "all ids"),
+    ("going_on", lambda *a: 1 - go_on(*a), "lasting"),
     (
         "going_on",
-        lambda s, h, t, x: go_on(s, h, t, 1.0) / x,
-        "temperature after the softmax",
+        lambda s, i, N, t: two(s[i + N], s[1 : 1 + N].max(), t),
+        "the likeliest beginning",
     ),
-    ("going_on", lambda s, h, t, x: s[t], "logit"),
-    ("going_on", lambda s, h, t, x: s[t] / (s[t] + s[h]), "a ratio of logits"),
+    (
+        "going_on",
+        lambda s, i, N, t: two(s[i + N], s[1 : 1 + N].sum(), t),
+        "logits added",
+    ),
+    ("going_on", any_lasts, "anything lasts"),
+    (
+        "going_on",
+        lambda s, i, N, t: two(s[i], s[1 : 1 + N].logsumexp(0), t),
+        "begins again",
+    ),
+    ("going_on", lambda s, i, N, t: go_on(s, i, N, 1 / t), "temperature multiplied"),
+    ("going_on", lambda s, i, N, t: go_on(s, i, N, 1.0), "temperature ignored"),
+    ("going_on", early_temperature, "temperature too early"),
+    (
+        "going_on",
+        lambda s, i, N, t: two(s[i + N], s[:N].logsumexp(0), t),
+        "one id too far",
+    ),
     ("going_on", unstable, "overflow"),
     ("skips_and_loops", every_step, "every step counted"),
     ("skips_and_loops", jumps, "jumps counted"),

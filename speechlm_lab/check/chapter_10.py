@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax, logsumexp, softmax
 
 from speechlm_lab.check.core import checker, equal, require
 
@@ -68,56 +68,81 @@ def inner_monologue(learner: Callable) -> str:
 
 @checker
 def going_on(learner: Callable) -> str:
-    """Checks going_on(logits [ids], hold, then, temperature) -> probability."""
+    """Checks going_on(logits [1 + 2 N], token, N, temperature) -> probability."""
     rng = np.random.default_rng(3)
-    logits = rng.normal(0, 2, 12)
-    hold, then = 7, 3
+    size, token = 9, 4
+    logits = rng.normal(0, 1, 1 + 2 * size)
+    logits[token + size] = 2.5  # so that neither side is sure
+    begins, lasts = logits[1 : 1 + size], logits[1 + size :]
     for temperature in (0.7, 1.0, 1.8):
-        pair = logits[[hold, then]]
-        right = softmax(pair / temperature)[1]
+
+        def chance(
+            lasting: float, beginning: float, t: float = temperature
+        ) -> np.ndarray:
+            return softmax(np.array([lasting, beginning]) / t)[1]
+
+        hold, begin = lasts[token - 1], logsumexp(begins)
+        right = chance(hold, begin)
         everything = softmax(logits / temperature)
-        plain = softmax(pair)
         mistakes = {
-            "all tokens": (
-                everything[then],
-                "You share the probability among all tokens. There are only two "
-                "choices: `hold` and `then`. Make the two add up to 1.",
+            "all ids": (
+                everything[1 : 1 + size].sum(),
+                "You share the probability among all ids. There are two choices: that "
+                "this token lasts, and that one begins. Make the two add up to 1.",
             ),
-            "holding": (
+            "lasting": (
                 1 - right,
-                "That is the probability to hold. Return that of going on.",
+                "That is the probability that the token lasts. Return the other one.",
+            ),
+            "the likeliest beginning": (
+                chance(hold, begins.max()),
+                "You take the largest logit of the beginnings. Whatever begins, it is "
+                "time to go on: add up the probabilities of all of them (logsumexp).",
+            ),
+            "logits added": (
+                chance(hold, begins.sum()),
+                "You add up logits. Add up probabilities: the logarithm of the sum of "
+                "the exponentials (logsumexp).",
+            ),
+            "anything lasts": (
+                chance(logsumexp(lasts), begin),
+                "You let any token last. Only one has begun: its id plus N.",
+            ),
+            "begins again": (
+                chance(begins[token - 1], begin),
+                "On the side of lasting you take the id at which the token begins. "
+                "Where it lasts, its id is N higher.",
             ),
             "temperature multiplied": (
-                softmax(pair * temperature)[1],
+                chance(hold, begin, 1 / temperature),
                 "You multiply by the temperature. Divide: a low one makes the choice "
                 "sharper.",
             ),
             "temperature ignored": (
-                plain[1],
-                "The temperature has no effect: divide both logits by it.",
+                chance(hold, begin, 1.0),
+                "The temperature has no effect: divide the two logits by it.",
             ),
-            "temperature after the softmax": (
-                plain[1] / temperature,
-                "You divide the probability. Divide the logits, then take the softmax.",
+            "temperature too early": (
+                chance(hold / temperature, logsumexp(begins / temperature), 1.0),
+                "You divide by the temperature before you add up the beginnings. It "
+                "belongs to the choice between the two: add up first, then divide.",
             ),
-            "logit": (pair[1], "You return a logit. Take the softmax of the two."),
-            "a ratio of logits": (
-                pair[1] / pair.sum(),
-                "You divide one logit by the sum of both. Logits can be negative: take "
-                "their exponentials first (the softmax).",
+            "one id too far": (
+                chance(hold, logsumexp(logits[:size])),
+                "Id 0 is no token. Those that begin are 1 to N, N included.",
             ),
         }
         given = torch.from_numpy(logits).float()
-        got = learner(given, hold, then, temperature)
-        equal(got, right, "going_on(logits, hold, then, temperature)", mistakes)
-    large = torch.tensor([0.0, 800.0, 799.0])
+        got = learner(given, token, size, temperature)
+        equal(got, right, "going_on(logits, token, N, temperature)", mistakes)
+    large = torch.tensor([0.0, 800.0, 790.0, 799.0, 0.0])
     require(
-        bool(abs(float(learner(large, 1, 2, 1.0)) - 1 / (1 + np.e)) < 1e-3),
+        bool(abs(float(learner(large, 1, 2, 1.0)) - np.e / (1 + np.e)) < 1e-3),
         "Exponentials of logits near 800 overflow. Only their difference counts: use "
-        "torch.softmax or torch.sigmoid.",
+        "torch.logsumexp, and torch.softmax or torch.sigmoid.",
         "overflow",
     )
-    return "Two choices whose probabilities add up to 1. Everything else is ruled out."
+    return "Whether it is time, not what comes: that the text knows."
 
 
 @checker
