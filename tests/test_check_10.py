@@ -35,32 +35,26 @@ def early(tokens, first, length, N):
     return torch.cat([stream[1:], stream[-1:]])
 
 
-def two(lasts, begins, temperature):
-    return torch.sigmoid((begins - lasts) / temperature)
+def go_on(logits, token, N):
+    return torch.sigmoid(logits[1 : 1 + N].logsumexp(0) - logits[token + N])
 
 
-def go_on(logits, token, N, temperature):
-    return two(logits[token + N], logits[1 : 1 + N].logsumexp(0), temperature)
-
-
-def of_all(logits, token, N, temperature):
-    return (logits / temperature).softmax(0)[1 : 1 + N].sum()
-
-
-def any_lasts(logits, token, N, temperature):
+def any_lasts(logits, token, N):
     lasts = logits[1 + N :].logsumexp(0)
-    return two(lasts, logits[1 : 1 + N].logsumexp(0), temperature)
+    return torch.sigmoid(logits[1 : 1 + N].logsumexp(0) - lasts)
 
 
-def early_temperature(logits, token, N, temperature):
-    logits = logits / temperature
-    return two(logits[token + N], logits[1 : 1 + N].logsumexp(0), 1)
+def unstable(logits, token, N):
+    begins, lasts = logits[1 : 1 + N].exp().sum(), logits[token + N].exp()
+    return begins / (begins + lasts)
 
 
-def unstable(logits, token, N, temperature):
-    begins = logits[1 : 1 + N].exp().sum().log()
-    lasts = logits[token + N].exp().log()
-    return two(lasts, begins, temperature)
+def where(found):
+    return int(found.nonzero()[0]) + 1 if found.any() else len(found)
+
+
+def lasted(going_on, level):
+    return where((1 - going_on).cumprod(0) <= level)
 
 
 def faults(places, S):
@@ -105,6 +99,7 @@ def mix(c, u, scale):
 
 RIGHT = {
     "inner_monologue": monologue,
+    "frames_lasted": lasted,
     "going_on": go_on,
     "skips_and_loops": faults,
     "lead_away": lead,
@@ -129,33 +124,44 @@ MISTAKES = [
     ("inner_monologue", by_change, "a repetition is lost"),
     ("inner_monologue", held_wrongly, "the next token is held"),
     ("inner_monologue", lambda t, f, n, N: monologue(t, f, n, N)[:-1], None),
-    ("going_on", of_all, "all ids"),
+    ("going_on", lambda s, i, N: s.softmax(0)[1 : 1 + N].sum(), "all ids"),
     ("going_on", lambda *a: 1 - go_on(*a), "lasting"),
     (
         "going_on",
-        lambda s, i, N, t: two(s[i + N], s[1 : 1 + N].max(), t),
+        lambda s, i, N: torch.sigmoid(s[1 : 1 + N].max() - s[i + N]),
         "the likeliest beginning",
     ),
     (
         "going_on",
-        lambda s, i, N, t: two(s[i + N], s[1 : 1 + N].sum(), t),
+        lambda s, i, N: torch.sigmoid(s[1 : 1 + N].sum() - s[i + N]),
         "logits added",
     ),
     ("going_on", any_lasts, "anything lasts"),
     (
         "going_on",
-        lambda s, i, N, t: two(s[i], s[1 : 1 + N].logsumexp(0), t),
+        lambda s, i, N: torch.sigmoid(s[1 : 1 + N].logsumexp(0) - s[i]),
         "begins again",
     ),
-    ("going_on", lambda s, i, N, t: go_on(s, i, N, 1 / t), "temperature multiplied"),
-    ("going_on", lambda s, i, N, t: go_on(s, i, N, 1.0), "temperature ignored"),
-    ("going_on", early_temperature, "temperature too early"),
     (
         "going_on",
-        lambda s, i, N, t: two(s[i + N], s[:N].logsumexp(0), t),
+        lambda s, i, N: torch.sigmoid(s[:N].logsumexp(0) - s[i + N]),
         "one id too far",
     ),
     ("going_on", unstable, "overflow"),
+    ("frames_lasted", lambda h, level: where(h > 0.5), "likelier than not"),
+    ("frames_lasted", lambda h, x: where(h.cumsum(0) >= 1 - x), "chances added"),
+    (
+        "frames_lasted",
+        lambda h, level: where(h.cumprod(0) <= level),
+        "chances to go on multiplied",
+    ),
+    (
+        "frames_lasted",
+        lambda h, level: lasted(h, 1 - level),
+        "level from the other side",
+    ),
+    ("frames_lasted", lambda h, level: lasted(h, level) - 1, "one frame short"),
+    ("frames_lasted", lambda h, level: lasted(h, level) + 1, "one frame long"),
     ("skips_and_loops", every_step, "every step counted"),
     ("skips_and_loops", jumps, "jumps counted"),
     ("skips_and_loops", no_end, "the end forgotten"),

@@ -1,14 +1,20 @@
-"""Checkers of chapter 10: the monologue, hold or go on, skips and loops, guidance."""
+"""Checkers of chapter 10: the monologue, durations, skips and loops, guidance."""
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.special import log_softmax, logsumexp, softmax
+from scipy.special import expit, log_softmax, logsumexp, softmax
 
 from speechlm_lab.check.core import checker, equal, require
 
-__all__ = ["going_on", "inner_monologue", "lead_away", "skips_and_loops"]
+__all__ = [
+    "frames_lasted",
+    "going_on",
+    "inner_monologue",
+    "lead_away",
+    "skips_and_loops",
+]
 
 
 @checker
@@ -68,25 +74,18 @@ def inner_monologue(learner: Callable) -> str:
 
 @checker
 def going_on(learner: Callable) -> str:
-    """Checks going_on(logits [1 + 2 N], token, N, temperature) -> probability."""
+    """Checks going_on(logits [1 + 2 N], token, N) -> probability."""
     rng = np.random.default_rng(3)
     size, token = 9, 4
-    logits = rng.normal(0, 1, 1 + 2 * size)
-    logits[token + size] = 2.5  # so that neither side is sure
-    begins, lasts = logits[1 : 1 + size], logits[1 + size :]
-    for temperature in (0.7, 1.0, 1.8):
-
-        def chance(
-            lasting: float, beginning: float, t: float = temperature
-        ) -> np.ndarray:
-            return softmax(np.array([lasting, beginning]) / t)[1]
-
+    for _ in range(3):
+        logits = rng.normal(0, 1, 1 + 2 * size)
+        logits[token + size] = 2.5  # so that neither side is sure
+        begins, lasts = logits[1 : 1 + size], logits[1 + size :]
         hold, begin = lasts[token - 1], logsumexp(begins)
-        right = chance(hold, begin)
-        everything = softmax(logits / temperature)
+        right = expit(begin - hold)
         mistakes = {
             "all ids": (
-                everything[1 : 1 + size].sum(),
+                softmax(logits)[1 : 1 + size].sum(),
                 "You share the probability among all ids. There are two choices: that "
                 "this token lasts, and that one begins. Make the two add up to 1.",
             ),
@@ -95,54 +94,100 @@ def going_on(learner: Callable) -> str:
                 "That is the probability that the token lasts. Return the other one.",
             ),
             "the likeliest beginning": (
-                chance(hold, begins.max()),
+                expit(begins.max() - hold),
                 "You take the largest logit of the beginnings. Whatever begins, it is "
                 "time to go on: add up the probabilities of all of them (logsumexp).",
             ),
             "logits added": (
-                chance(hold, begins.sum()),
+                expit(begins.sum() - hold),
                 "You add up logits. Add up probabilities: the logarithm of the sum of "
                 "the exponentials (logsumexp).",
             ),
             "anything lasts": (
-                chance(logsumexp(lasts), begin),
+                expit(begin - logsumexp(lasts)),
                 "You let any token last. Only one has begun: its id plus N.",
             ),
             "begins again": (
-                chance(begins[token - 1], begin),
+                expit(begin - begins[token - 1]),
                 "On the side of lasting you take the id at which the token begins. "
                 "Where it lasts, its id is N higher.",
             ),
-            "temperature multiplied": (
-                chance(hold, begin, 1 / temperature),
-                "You multiply by the temperature. Divide: a low one makes the choice "
-                "sharper.",
-            ),
-            "temperature ignored": (
-                chance(hold, begin, 1.0),
-                "The temperature has no effect: divide the two logits by it.",
-            ),
-            "temperature too early": (
-                chance(hold / temperature, logsumexp(begins / temperature), 1.0),
-                "You divide by the temperature before you add up the beginnings. It "
-                "belongs to the choice between the two: add up first, then divide.",
-            ),
             "one id too far": (
-                chance(hold, logsumexp(logits[:size])),
+                expit(logsumexp(logits[:size]) - hold),
                 "Id 0 is no token. Those that begin are 1 to N, N included.",
             ),
         }
-        given = torch.from_numpy(logits).float()
-        got = learner(given, token, size, temperature)
-        equal(got, right, "going_on(logits, token, N, temperature)", mistakes)
+        got = learner(torch.from_numpy(logits).float(), token, size)
+        equal(got, right, "going_on(logits, token, N)", mistakes)
     large = torch.tensor([0.0, 800.0, 790.0, 799.0, 0.0])
     require(
-        bool(abs(float(learner(large, 1, 2, 1.0)) - np.e / (1 + np.e)) < 1e-3),
+        bool(abs(float(learner(large, 1, 2)) - np.e / (1 + np.e)) < 1e-3),
         "Exponentials of logits near 800 overflow. Only their difference counts: use "
         "torch.logsumexp, and torch.softmax or torch.sigmoid.",
         "overflow",
     )
     return "Whether it is time, not what comes: that the text knows."
+
+
+@checker
+def frames_lasted(learner: Callable) -> str:
+    """Checks frames_lasted(going_on [n], level) -> frames that a token lasts."""
+    cases = (
+        ([0.05, 0.1, 0.2, 0.35, 0.45, 0.4, 0.3, 0.3], 0.5),
+        ([0.02, 0.05, 0.3, 0.6, 0.9, 0.3, 0.1, 0.1], 0.8),
+        ([0.6, 0.2, 0.1, 0.1], 0.5),
+        ([0.1, 0.15, 0.2, 0.2, 0.2, 0.3, 0.3, 0.3], 0.3),
+        ([0.01, 0.02, 0.02, 0.01, 0.01], 0.5),
+    )
+    for chances, level in cases:
+        chance = np.array(chances)
+        never = len(chance)
+
+        def first(found: np.ndarray, count: int = never) -> int:
+            return int(found.argmax()) + 1 if found.any() else count
+
+        lasting = (1 - chance).cumprod()
+        right = first(lasting <= level)
+        equal(
+            learner(torch.tensor(chances, dtype=torch.float64), level),
+            right,
+            f"frames_lasted({chances}, {level})",
+            {
+                "likelier than not": (
+                    first(chance > 0.5),
+                    "You wait until the chance to go on is above a half. It may never "
+                    "be, and the token would last for ever. Multiply the chances to "
+                    "stay, and stop where the product falls to `level`.",
+                ),
+                "chances added": (
+                    first(chance.cumsum() >= 1 - level),
+                    "You add up the chances to go on. The second counts only if the "
+                    "token has survived the first: multiply the chances to stay.",
+                ),
+                "chances to go on multiplied": (
+                    first(chance.cumprod() <= level),
+                    "You multiply the chances to go on. That the token still lasts "
+                    "means that it stayed each time: multiply 1 - chance.",
+                ),
+                "level from the other side": (
+                    first(lasting <= 1 - level),
+                    "You stop where the chance that it has ended is `level`. Stop "
+                    "where the chance that it still lasts has fallen to `level`.",
+                ),
+                "one frame short": (
+                    right - 1,
+                    "One frame short: a token that ends at the first question has "
+                    "lasted one frame, not none.",
+                ),
+                "one frame long": (
+                    right + 1,
+                    "One frame long: where the product falls to `level`, the next "
+                    "token begins, and this one has lasted as many frames as there "
+                    "were questions.",
+                ),
+            },
+        )
+    return "At a level of a half that is the median of all durations it finds possible."
 
 
 @checker
