@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--texts", default="sentences", choices=["sentences", "words"])
     parser.add_argument("--emotion", default="neutral")
     parser.add_argument("--temperature", type=float, default=SpeakConfig.temperature)
-    parser.add_argument("--pace", type=float, default=SpeakConfig.pace_temperature)
+    parser.add_argument("--pace", type=float, default=SpeakConfig.pace)
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--free", action="store_true", help="do not keep to the text")
     parser.add_argument("--threads", type=int, default=1)
@@ -61,7 +61,7 @@ def main() -> None:
     judge = load_recogniser()
     config = SpeakConfig(
         temperature=options.temperature,
-        pace_temperature=options.pace,
+        pace=options.pace,
         guidance=options.guidance,
         follow=not options.free,
     )

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as nnf
 
 from speechlm_lab.corpus.emotions import EMOTIONS
 from speechlm_lab.corpus.espeak import clauses
@@ -34,6 +35,7 @@ from speechlm_lab.corpus.text import TAGS, TextError, spoken_parts
 
 LISTEN, READ, SPEAK, WRITE = range(4)  # roles; WRITE is for models that transcribe
 ROLES = 4
+LONGEST = 100  # steps beyond which it is no longer counted how long a token lasts
 LEAD = 5  # steps by which the text stream is ahead of the first level of codes
 ANY = "any"  # an emotion that is left to the model
 
@@ -180,11 +182,21 @@ def _parts(span: Span) -> list[Span]:
     return [Span(*part) for part in zip(names, edges, edges[1:], strict=False)]
 
 
+class TextSlots(NamedTuple):
+    """What a step sees of the text, each int64 `[L]`, 0 where there is nothing."""
+
+    said: Tensor  # the token that is read, or that the model says to itself
+    next: Tensor  # in speech: the token after that one
+    now: Tensor  # in speech: the token to be heard in this step, said LEAD steps ago
+    place: Tensor  # the place in the text of `said`, from 1
+    lasted: Tensor  # in speech: steps for which `said` has been said, from 1
+
+
 class Steps(NamedTuple):
     """A sequence of L steps, or several of them, `[B, ...]`."""
 
     codes: Tensor  # int64 [K, L], what the model sees; the codec's V is blank
-    text: Tensor  # int64 [L], NO_TEXT where there is none
+    text: Tensor  # int64 [5, L], see `TextSlots`; 0: nothing
     roles: Tensor  # int64 [L]
     next_codes: Tensor  # int64 [K, L], what it is to predict; V: nothing
     next_text: Tensor  # int64 [L]; NO_TEXT: nothing
@@ -197,6 +209,8 @@ def lay_out(
     codes: Tensor,
     blank: int,
     with_text: bool = True,
+    with_next: bool = True,
+    place: int = 0,
 ) -> Steps:
     """A voice, a text and its speech as the steps of a training sequence.
 
@@ -207,6 +221,8 @@ def lay_out(
     blank: the code that stands for none, V.
     with_text: without it the text is left out, which teaches the model to babble, and
         guidance what to lead away from.
+    with_next: without it the next token is not named: the model must find it.
+    place: where the text's places begin to count. All are learnt by moving it about.
     """
     levels, frames = codes.shape
     length = frames + LEAD + levels - 1
@@ -214,21 +230,46 @@ def lay_out(
     for k in range(levels):
         spoken[k, LEAD + k : LEAD + k + frames] = codes[k]
     says = monologue(tokens, first, frames, length)
+    at = begun(says)
+    ends = torch.cat([tokens, tokens.new_tensor([begin(END)] * 2)])
+    step = torch.arange(length)
+    spoken_text = TextSlots(
+        said=says,
+        next=ends[at + 1] if with_next else torch.zeros_like(says),
+        now=says,
+        place=place + 1 + at,
+        lasted=(step - torch.cat([first, first.new_tensor([frames])])[at] + 1).clamp(
+            max=LONGEST
+        ),
+    )
     if not with_text:
-        says = torch.zeros_like(says)
-        tokens = tokens[:0]
+        tokens, says = tokens[:0], torch.zeros_like(says)
+        spoken_text = TextSlots(*[torch.zeros_like(says)] * 5)
     before = prompt.shape[1] + len(tokens)
     nothing = codes.new_full((levels, len(tokens) + 1), blank)
-    silent = codes.new_zeros(prompt.shape[1])
+    # a step of speech sees the one before it, and what is to be heard in its own
+    late = TextSlots(said=1, next=1, now=LEAD, place=1, lasted=1)
+    speech = [
+        nnf.pad(r, (by, 0))[:length] for r, by in zip(spoken_text, late, strict=True)
+    ]
+    none = torch.zeros_like(tokens)
+    places = place + 1 + torch.arange(len(tokens))
+    read = torch.stack(TextSlots(tokens, none, none, places, none))
+    said = torch.stack(speech)
     roles = [(LISTEN, prompt.shape[1]), (READ, len(tokens)), (SPEAK, length)]
     return Steps(
-        # a step of speech sees the one before it
         codes=torch.cat([prompt, nothing, spoken[:, :-1]], dim=1),
-        text=torch.cat([silent, tokens, silent.new_zeros(1), says[:-1]]),
+        text=torch.cat([codes.new_zeros(5, prompt.shape[1]), read, said], dim=1),
         roles=torch.cat([torch.full((n,), role) for role, n in roles]),
-        next_codes=torch.nn.functional.pad(spoken, (before, 0), value=blank),
-        next_text=torch.nn.functional.pad(says, (before, 0), value=NO_TEXT),
+        next_codes=nnf.pad(spoken, (before, 0), value=blank),
+        next_text=nnf.pad(says, (before, 0), value=NO_TEXT),
     )
+
+
+def begun(says: Tensor) -> Tensor:
+    """How many tokens have begun before that of each step `[L]` of a text stream."""
+    starts = (says > NO_TEXT) & (says <= len(TOKENS))
+    return starts.long().cumsum(0) - 1
 
 
 def monologue(tokens: Tensor, first: Tensor, frames: int, length: int) -> Tensor:
@@ -246,12 +287,12 @@ def monologue(tokens: Tensor, first: Tensor, frames: int, length: int) -> Tensor
 
 def stack(rows: Sequence[Steps], blank: int) -> Steps:
     """Several sequences as one batch, filled up at their ends with nothing."""
-    length = max(len(row.text) for row in rows)
+    length = max(len(row.roles) for row in rows)
     fill = (blank, NO_TEXT, LISTEN, blank, NO_TEXT)
 
     def pad(part: Tensor, value: int) -> Tensor:
         missing = length - part.shape[-1]
-        return torch.nn.functional.pad(part, (0, missing), value=value)
+        return nnf.pad(part, (0, missing), value=value)
 
     return Steps(
         *[

@@ -99,9 +99,10 @@ class LanguageModel(
             for _ in range(config.codebooks)
         )
         if config.texts:
-            self.text_embedding = nn.Embedding(config.texts, config.width)
-            self.now_embedding = nn.Embedding(config.texts, config.width)
-            self.place_embedding = nn.Embedding(config.text_places, config.width)
+            sizes = [config.texts] * 3 + [config.text_places] * 2
+            self.text_embeddings = nn.ModuleList(
+                nn.Embedding(size, config.width) for size in sizes
+            )
             self.text_head = nn.Linear(config.width, config.texts, bias=False)
         if config.roles:
             self.role_embedding = nn.Embedding(config.roles, config.width)
@@ -117,7 +118,7 @@ class LanguageModel(
         if config.texts:  # waves, so that the next place is a turn away, as in `rotate`
             turn = rotations(0, config.text_places, config.width, config.rope_base)
             waves = 0.04 * torch.cat(turn, dim=1)
-            self.place_embedding.weight.data.copy_(waves)
+            self.text_embeddings[3].weight.data.copy_(waves)
 
     def _start(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):
@@ -134,9 +135,7 @@ class LanguageModel(
             )
         x = sum(e(steps[:, k]) for k, e in enumerate(self.embeddings))
         if text is not None:
-            ahead, now, place = text.unbind(1)
-            x = x + self.text_embedding(ahead) + self.now_embedding(now)
-            x = x + self.place_embedding(place)
+            x = x + sum(e(text[:, i]) for i, e in enumerate(self.text_embeddings))
         if roles is not None:
             x = x + self.role_embedding(roles)
         return x

@@ -55,6 +55,10 @@ class SpeechLM:
             )
         self.codec = codec.eval()
         self.lm = lm.eval()
+        # [K, V, D]; None for a codec that has others
+        levels = getattr(codec.quantizer, "levels", [])[: lm.config.codebooks]
+        books = [getattr(level, "codebook", None) for level in levels]
+        self.codebooks = torch.stack(books) if None not in books else None
 
     @classmethod
     def from_pretrained(cls, lm: str | Path | None = None) -> "SpeechLM":
@@ -199,7 +203,9 @@ class SpeechLM:
         generator = torch.Generator().manual_seed(seed)
         for part in layout.split(text):
             tokens = [layout.begin(token) for token in layout.read(part, emotion)]
-            yield Speaking(self.lm, heard, torch.tensor(tokens), config, generator)
+            yield Speaking(
+                self.lm, heard, torch.tensor(tokens), config, generator, self.codebooks
+            )
 
     def listen(self, voice: Tensor | int | str | None) -> Tensor:
         """Codes `[K, P]` of a voice, as the language model takes them; see `speak`."""

@@ -26,7 +26,7 @@ class LMConfig:
     rope_base: float = 10_000.0  # longest wavelength of the positions, in steps / 2 pi
     texts: int = 0  # text tokens it reads and predicts; 0: codes alone
     roles: int = 0  # parts that a step can play; 0: no such embedding
-    text_places: int = 256  # places in a text that a step can name, where it has texts
+    text_places: int = 256  # places in a text, and steps a token lasts, that have names
     pattern: str = "delay"  # order in which codes are written, one of `lm.ORDERS`
     depth_layers: int = 1  # layers of the depth Transformer, if that is the pattern
     depth_width: int = 0  # its channels, in heads as wide as the others; 0: as `width`

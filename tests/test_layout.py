@@ -71,20 +71,37 @@ def test_a_step_sees_what_the_step_before_it_predicts(with_text):
     ids = torch.tensor([layout.begin(t) for t in tokens])
     codes = torch.randint(0, BLANK, (4, frames))
     prompt = torch.randint(0, BLANK, (4, 30))
-    steps = layout.lay_out(prompt, ids, first, codes, BLANK, with_text)
+    steps = layout.lay_out(prompt, ids, first, codes, BLANK, with_text, place=7)
     speech = steps.roles == layout.SPEAK
     count = frames + layout.LEAD + 3
     assert speech.sum() == count
     assert torch.equal(
         steps.codes[:, speech][:, 1:], steps.next_codes[:, speech][:, :-1]
     )
-    assert torch.equal(steps.text[speech][1:], steps.next_text[speech][:-1])
+    said, then, now, place, lasted = steps.text[:, speech]
+    assert torch.equal(said[1:], steps.next_text[speech][:-1])
+    # what is to be heard in a step is what the first level of its codes says
+    heard = steps.next_text[speech][: count - layout.LEAD]
+    assert torch.equal(now[layout.LEAD :], heard) and not now[: layout.LEAD].any()
+    if with_text:  # a step of speech names the place in the text of what it says
+        assert lasted[0] == 0 and lasted[1] == 1
+        assert ((lasted[2:] == 1) == (place[2:] > place[1:-1])).all()
+        assert ((lasted[2:] == lasted[1:-1] + 1) | (lasted[2:] == 1)).all()
+        following = dict(zip(place[1:].tolist(), then[1:].tolist(), strict=True))
+        assert [following[8 + i] for i in range(len(ids) - 1)] == ids[1:].tolist()
+        assert layout.name(following[7 + len(ids)]) == layout.END
+        assert place[0] == 0 and place[1] == 8 and (place[1:].diff() >= 0).all()
+        read_places = steps.text[3][steps.roles == layout.READ].tolist()
+        assert read_places == list(range(8, 8 + len(ids)))
+        token = {p: int(i) for p, i in zip(read_places, ids, strict=True)}
+        for s, p in zip(said[1:].tolist(), place[1:].tolist(), strict=True):
+            assert layout.name(s) == layout.name(token.get(p, 1))
     # the codes, LEAD steps late and delayed level by level
     spoken = steps.next_codes[:, speech][:, layout.LEAD :]
     assert torch.equal(undelay(spoken[None])[0], codes)
     assert (steps.next_codes[:, ~speech] == BLANK).all()
     assert torch.equal(steps.codes[:, :30], prompt)
-    read = steps.text[steps.roles == layout.READ]
+    read = steps.text[0][steps.roles == layout.READ]
     assert torch.equal(read, ids if with_text else ids[:0])
     assert with_text or (steps.text == layout.NO_TEXT).all()
 
@@ -95,7 +112,7 @@ def test_a_batch_is_filled_up_with_nothing():
     codes = torch.zeros(2, frames, dtype=torch.long)
     rows = [layout.lay_out(codes[:, :n], ids, first, codes, BLANK) for n in (3, 9)]
     batch = layout.stack(rows, BLANK)
-    assert batch.codes.shape == (2, 2, len(rows[1].text))
+    assert batch.codes.shape == (2, 2, len(rows[1].roles))
     assert (batch.next_codes[0, :, -6:] == BLANK).all()
     assert (batch.next_text[0, -6:] == layout.NO_TEXT).all()
     assert torch.equal(batch.text[1], rows[1].text)

@@ -91,7 +91,7 @@ def test_voice_text_and_emotion_can_be_left_out(data):
     steps = batch(data, without_text=1.0)
     assert (steps.roles != layout.READ).all() and (steps.next_text == 0).all()
     steps = batch(data, any_emotion=1.0)
-    opening = [int(row[row > 0][0]) for row in steps.text]
+    opening = [int(row[row > 0][0]) for row in steps.text[:, 0]]
     assert opening == [layout.begin("<any>")] * 4
     told = batch(data)
-    assert all(row[row > 0][0] != opening[0] for row in told.text)
+    assert all(row[row > 0][0] != opening[0] for row in told.text[:, 0])

@@ -5,7 +5,7 @@ import torch
 
 from speechlm_lab import layout
 from speechlm_lab.lm import LanguageModel, LMConfig
-from speechlm_lab.speaking import SpeakConfig, Speaking, babble
+from speechlm_lab.speaking import SpeakConfig, Speaking, babble, nearest_to_mean
 
 SMALL = LMConfig(
     codebooks=3, codebook_size=11, width=24, layers=2, heads=2, hidden=40,
@@ -54,7 +54,7 @@ def test_its_probabilities_are_those_of_training(model):
     """What was drawn greedily is the argmax of the sequence laid out whole."""
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.3)
-    speaking, codes = run(model, temperature=0.0, pace_temperature=0.0)
+    speaking, codes = run(model, temperature=0.0, pace=0.0)
     steps = layout.lay_out(
         torch.zeros(3, 4, dtype=torch.long), TOKENS, torch.tensor(speaking.first[:-1]),
         codes, SMALL.blank,
@@ -105,3 +105,15 @@ def test_babble_goes_on_with_what_it_heard(model, given):
     for k in range(3):
         at = layout.LEAD + k + given
         assert torch.equal(best[k, at : at + 6], out[k, given:])
+
+
+def test_the_code_that_errs_least():
+    codebook = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.4, 0.1], [9.0, 9.0]])
+    sure = torch.tensor([-9.0, 9.0, -9.0, -9.0])
+    assert nearest_to_mean(sure, codebook) == 1
+    # as likely here as there: the one in between, though it is not likely itself
+    torn = torch.tensor([9.0, 9.0, 0.0, -9.0])
+    assert nearest_to_mean(torn, codebook) == 2
+    chance = torch.rand(4).softmax(0)
+    errors = [(chance * (codebook - c).square().sum(1)).sum() for c in codebook]
+    assert nearest_to_mean(chance.log(), codebook) == torch.stack(errors).argmin()

@@ -42,12 +42,12 @@ class SpeechLMRecipe:
     codec: str | None = None  # folder of the codec whose codes are learnt; shipped
     lm: LMConfig = field(
         default_factory=lambda: LMConfig(
-            codebooks=6, texts=layout.TEXTS, roles=layout.ROLES
+            codebooks=4, texts=layout.TEXTS, roles=layout.ROLES
         )
     )
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=4_600,
+            steps=4_000,
             learning_rate=1.5e-3,
             warmup=100,
             betas=(0.9, 0.98),
@@ -58,8 +58,8 @@ class SpeechLMRecipe:
     data: UtteranceConfig = field(default_factory=UtteranceConfig)
     batch: int = 10  # utterances a step
     choice: Choice = field(default_factory=Choice)
-    mask: float = 0.15  # share of speech steps whose codes are blanked out
-    weights: tuple[float, ...] = (3.0, 2.0, 1.0, 0.7, 0.5, 0.4)  # of levels' losses
+    mask: float = 0.8  # most of a sequence's speech steps whose codes are blanked out
+    weights: tuple[float, ...] = (3.0, 2.0, 1.0, 0.7)  # of levels' losses
     text_weight: float = 1.0  # of the text stream's loss
 
     def __post_init__(self) -> None:
@@ -139,13 +139,15 @@ def speechlm_laptop() -> SpeechLMRecipe:
 def steps_loss(model: LanguageModel, steps: Steps, mask: float = 0.0) -> Tensor:
     """Cross-entropy in nats of each level and of the text stream, `[K + 1]`.
 
-    `mask` is the share of speech steps that see no codes, in training, which makes the
-    model listen to the text and the voice and not only to its last step.
+    In training each sequence has a share of its speech steps, drawn from 0 to `mask`,
+    that see no codes: so the model must listen to the text and to the voice, and not
+    only to itself.
     """
     codes, blank = steps.codes, model.config.blank
     speech = steps.roles == layout.SPEAK
     if mask:
-        drop = torch.rand(speech.shape, device=speech.device) < mask
+        share = mask * torch.rand(len(speech), 1, device=speech.device)
+        drop = torch.rand(speech.shape, device=speech.device) < share
         codes = codes.masked_fill((drop & speech)[:, None], blank)
     x = model.hidden(model.embed(codes, steps.text, steps.roles))
     x = x[speech]  # nothing else is predicted
