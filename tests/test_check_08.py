@@ -1,0 +1,154 @@
+"""The checkers of chapter 08: right answers pass, planted mistakes are named."""
+
+import math
+
+import torch
+from elements import checker_tests
+from torch.nn import functional as nnf
+
+from speechlm_lab import check
+from speechlm_lab.check import chapter_08
+from speechlm_lab.lm import rotate, rotations
+from speechlm_lab.sampling import keep_top_p
+
+
+def attend(q, k, v):
+    return nnf.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def attend_wrong(diagonal=1, up=False, power=0.5, axis=-1):
+    def attend(q, k, v):
+        scores = q @ k.T / q.shape[1] ** power
+        later = torch.ones(len(q), len(q)).triu(diagonal).bool()
+        later = later.T if up else later
+        return scores.masked_fill(later, -torch.inf).softmax(axis) @ v
+
+    return attend
+
+
+def masked_late(q, k, v):
+    return (q @ k.T / q.shape[1] ** 0.5).softmax(-1).tril() @ v
+
+
+def turn(x, base, start=0):
+    return rotate(x, rotations(start, *x.shape, base))
+
+
+def neighbours(x, base):
+    order = [*range(0, x.shape[1], 2), *range(1, x.shape[1], 2)]
+    return turn(x[:, order], base)[:, torch.tensor(order).argsort()]
+
+
+def perplexity(logits, codes):
+    return nnf.cross_entropy(logits, codes).exp()
+
+
+def nats(logits, codes):
+    return nnf.cross_entropy(logits, codes)
+
+
+def nucleus(probabilities, p):
+    return keep_top_p(probabilities.log(), p).softmax(-1)
+
+
+def short(probabilities, p):
+    """Without the code that reaches p."""
+    ordered, order = probabilities.sort(descending=True)
+    kept = torch.where(ordered.cumsum(0) <= p, ordered, 0)
+    out = torch.zeros_like(kept)
+    out[order] = kept
+    return out / out.sum().clamp(min=1e-9)
+
+
+def memory(steps, layers, heads, width, each):
+    return 2 * steps * layers * heads * width * each
+
+
+RIGHT = {
+    "causal_attention": attend,
+    "rotary": turn,
+    "code_perplexity": perplexity,
+    "nucleus": nucleus,
+    "cache_bytes": memory,
+}
+MISTAKES = [
+    ("causal_attention", nnf.scaled_dot_product_attention, "no mask"),
+    ("causal_attention", attend_wrong(diagonal=0), "hides itself"),
+    ("causal_attention", attend_wrong(up=True), "mask upside down"),
+    ("causal_attention", attend_wrong(power=0), "no scale"),
+    ("causal_attention", attend_wrong(power=1), "divided by d"),
+    ("causal_attention", attend_wrong(axis=0), "softmax over queries"),
+    ("causal_attention", masked_late, "masked after the softmax"),
+    ("rotary", neighbours, "neighbours as pairs"),
+    ("rotary", lambda x, base: turn(x, base, 1), "counts from 1"),
+    ("rotary", lambda x, base: turn(x, 1.0), "one speed"),
+    ("rotary", lambda x, base: turn(x, base**0.5), "i/d"),
+    (
+        "rotary",
+        lambda x, base: turn(x.roll(4, 1), base).roll(4, 1),
+        "turned backwards",
+    ),
+    ("code_perplexity", nats, "nats"),
+    ("code_perplexity", lambda x, y: 2 ** nats(x, y), "2 to the nats"),
+    (
+        "code_perplexity",
+        lambda x, y: 1 / x.softmax(-1)[range(len(y)), y].mean(),
+        "mean of chances",
+    ),
+    ("code_perplexity", lambda x, y: (-nats(x, y)).exp(), "upside down"),
+    (
+        "code_perplexity",
+        lambda x, y: nnf.cross_entropy(x, y, reduction="sum").exp(),
+        "sum",
+    ),
+    (
+        "code_perplexity",
+        lambda x, y: perplexity(x, x.argmax(-1)),
+        "best guess",
+    ),
+    (
+        "code_perplexity",
+        lambda x, y: torch.distributions.Categorical(logits=x).entropy().mean().exp(),
+        "entropy",
+    ),
+    ("nucleus", short, "one too few"),
+    (
+        "nucleus",
+        lambda q, p: torch.where(nucleus(q, p) > 0, q, 0),
+        "sum below 1",
+    ),
+    ("nucleus", lambda q, p: nucleus(q, p).sort(descending=True).values, "sorted"),
+    ("nucleus", lambda q, p: short(q, p) if p > 0.5 else 0 * q, "one too few"),
+    ("nucleus", lambda q, p: 0 * q, "nothing left"),
+    (
+        "nucleus",
+        lambda q, p: (r := torch.where(q >= p * q.max(), q, 0)) / r.sum(),
+        "a threshold",
+    ),
+    ("cache_bytes", lambda *a: math.prod(a), "keys alone"),
+    ("cache_bytes", lambda s, n, h, d, e: memory(s, 1, h, d, e), "one layer"),
+    ("cache_bytes", lambda s, n, h, d, e: memory(s, n, 1, d, e), "one head"),
+    ("cache_bytes", lambda s, n, h, d, e: memory(s, n, h, d, 1), "numbers"),
+    ("cache_bytes", lambda *a: 8 * memory(*a), "bits"),
+    ("cache_bytes", lambda *a: 3 * math.prod(a), "queries too"),
+    ("cache_bytes", lambda *a: a[0] * memory(*a), "steps squared"),
+]  # fmt: skip
+
+
+TestCheckers = checker_tests(chapter_08, RIGHT, MISTAKES)
+
+
+def test_the_likeliest_code_stays_even_if_it_holds_more_than_p():
+    report = check.nucleus(lambda q, p: nucleus(q, p) if p > 0.5 else short(q, p))
+    assert not report.passed and report.mistake == "nothing left"
+
+
+def test_attention_may_be_written_step_by_step():
+    def slow(q, k, v):
+        rows = []
+        for s in range(len(q)):
+            scores = k[: s + 1] @ q[s] / math.sqrt(q.shape[1])
+            rows.append(scores.softmax(0) @ v[: s + 1])
+        return torch.stack(rows)
+
+    assert check.causal_attention(slow).passed
