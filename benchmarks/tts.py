@@ -4,9 +4,9 @@
 
 Sentences and words never seen in training, in voices never heard, each given by another
 sentence of the same speaker. The phone recogniser that judges has never heard a codec.
-Beside the model's speech stand the synthesiser's own rendering of the same text in the
-same voice, which is the truth, and that rendering through the codec, which is as good
-as speech of these codes can be.
+Beside the model's speech stand the synthesiser's own rendering of the same text in
+the same voice, which is the truth, and that rendering through the codec, which is as
+good as speech of these codes can be.
 """
 
 import argparse
@@ -17,11 +17,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from speechlm_lab import layout
+from speechlm_lab import audio
 from speechlm_lab.corpus.sentences import plain, test_sentences, vocabulary
 from speechlm_lab.corpus.tiny_voices import speak
 from speechlm_lab.recogniser import PhoneErrors, fold, load_recogniser, phone_errors
+from speechlm_lab.speaker import SpeakerEncoder, load_speaker_encoder
 from speechlm_lab.speaking import SpeakConfig
+from speechlm_lab.speech_metrics import (
+    Failures,
+    aligned_mel_distance,
+    count_failures,
+)
 from speechlm_lab.speechlm import SpeechLM
 
 PROMPTS = (
@@ -67,10 +73,16 @@ def main() -> None:
     )
     levels = model.lm.config.codebooks
     sums = {name: PhoneErrors() for name in ("generated", "codec", "original")}
-    seconds = spoken = true = 0.0
-    stopped = 0
+    per_clip = {name: [] for name in sums}
+    mel = {name: [] for name in ("generated", "codec", "wrong text")}
+    names = [f"held-out:{i}" for i in range(options.voices)]
+    encoder = load_speaker_encoder()
+    voices = torch.stack([reference(encoder, name) for name in names])
+    own = {name: 0 for name in sums}
+    failures, seconds, spoken, true = Failures(), 0.0, 0.0, 0.0
+    before = None
     for i, text in enumerate(texts(options.texts, options.count)):
-        speaker = f"held-out:{i % options.voices}"
+        speaker = names[i % options.voices]
         voice = speak(PROMPTS[i % len(PROMPTS)], speaker, seed=1_000 + i).wave
         truth = speak(text, speaker, options.emotion, seed=i)
         began = time.perf_counter()
@@ -78,32 +90,64 @@ def main() -> None:
         seconds += time.perf_counter() - began
         spoken += len(said.wave) / model.sample_rate
         true += len(truth.wave) / model.sample_rate
-        stopped += not said.ended
         codes = model.codec.encode(truth.wave[None])
         waves = {
             "generated": said.wave,
             "codec": model.codec.decode(codes, levels)[0],
             "original": truth.wave,
         }
+        asked = fold(truth.phones)
         for name, wave in waves.items():
             if options.save and i < 6:
-                from speechlm_lab import audio
-
                 options.save.mkdir(parents=True, exist_ok=True)
                 audio.save(options.save / f"{i}_{name}.wav", wave)
-            sums[name] += phone_errors(fold(truth.phones), judge.phones(wave))
-    result = {f"PER {name}, %": round(100 * e.rate, 2) for name, e in sums.items()}
-    result |= {
-        "errors": {
-            n: [e.substitutions, e.insertions, e.deletions, e.length]
-            for n, e in sums.items()
-        },
-        "stopped": stopped,
-        "duration ratio": round(spoken / true, 3),
-        "real-time factor": round(spoken / seconds, 2),
-        "texts": layout.TEXTS,
+            heard = judge.phones(wave)
+            errors = phone_errors(asked, heard)
+            per_clip[name].append(errors)
+            sums[name] += errors
+            found = encoder.embed(wave)
+            own[name] += int((voices @ found).argmax()) == i % options.voices
+            if name == "generated":
+                failures += count_failures(
+                    heard, asked, said.ended, found, voices, i % options.voices
+                )
+            if name != "original":
+                mel[name].append(aligned_mel_distance(wave, truth.wave))
+        if before is not None:
+            mel["wrong text"].append(aligned_mel_distance(before, truth.wave))
+        before = said.wave
+    count = len(per_clip["generated"])
+    result = {
+        f"phone error rate, {name}": f"{e.rate:.1%} ± {deviation(per_clip[name]):.1%}"
+        for name, e in sums.items()
     }
-    print(json.dumps(result))
+    result |= {f"closest to its own voice, {n}": f"{own[n] / count:.1%}" for n in own}
+    result |= {
+        f"aligned mel distance, {n}, dB": round(sum(d) / len(d), 2)
+        for n, d in mel.items()
+        if d
+    }
+    result |= {
+        "failures": str(failures),
+        "said in the time of the truth": round(spoken / true, 3),
+        "times real time": round(spoken / seconds, 2),
+    }
+    print(json.dumps(result, indent=1, ensure_ascii=False))
+
+
+def reference(encoder: SpeakerEncoder, speaker: str) -> torch.Tensor:
+    """What a speaker's voice is like, from three sentences of neither set."""
+    said = [speak(text, speaker, seed=9_000).wave for text in PROMPTS]
+    mean = torch.stack([encoder.embed(wave) for wave in said]).mean(0)
+    return mean / mean.norm()
+
+
+def deviation(errors: list[PhoneErrors], draws: int = 500) -> float:
+    """Standard error of the rate, from clips drawn again with replacement."""
+    wrong = np.array([e.substitutions + e.insertions + e.deletions for e in errors])
+    length = np.array([e.length for e in errors])
+    rows = np.random.default_rng(0).integers(len(errors), size=(draws, len(errors)))
+    return float((wrong[rows].sum(1) / length[rows].sum(1)).std())
 
 
 if __name__ == "__main__":
