@@ -43,12 +43,6 @@ def levels_for(learner: Callable) -> str:
             "You round up. A level that fits in part cannot be sent.",
         ),
         (
-            "rounded",
-            np.minimum(most, np.round(fit)),
-            "You round to the nearest number. Round down: a level that fits in part "
-            "cannot be sent.",
-        ),
-        (
             "not whole",
             np.minimum(most, fit),
             "That is not a whole number of levels: round down.",
@@ -105,8 +99,7 @@ def swap_level(learner: Callable) -> str:
             {
                 "counted from 0": (
                     np.where(rows == k + 1, b_cut, a_cut),
-                    f"You swapped row {k}, which is level {k + 1}: levels count from "
-                    "1, rows from 0.",
+                    f"You swapped row {k}, which is level {k + 1}: rows count from 0.",
                 ),
                 "the wrong way round": (
                     np.where(rows == k, a_cut, b_cut),
@@ -114,11 +107,7 @@ def swap_level(learner: Callable) -> str:
                 ),
                 "all levels up to k": (
                     np.where(rows <= k, b_cut, a_cut),
-                    f"You took all levels from 1 to {k}. Take level {k} alone.",
-                ),
-                "all levels from k": (
-                    np.where(rows >= k, b_cut, a_cut),
-                    f"You took all levels from {k} on. Take level {k} alone.",
+                    f"You took levels 1 to {k}. Take level {k} alone.",
                 ),
                 "not cut": (
                     np.where(
@@ -171,8 +160,7 @@ def level_share(learner: Callable) -> str:
                 ),
                 "more than k": (
                     1 - p + p * (drawn - 1 / levels),
-                    "You count the draws above k. A draw of exactly k uses level k, "
-                    "too.",
+                    "You count the draws above k. A draw of k uses level k, too.",
                 ),
                 "number of levels": (
                     p * exactly + (1 - p) * (np.arange(1, levels + 1) == levels),
