@@ -203,6 +203,10 @@ def count_failures(
     Phones are lined up as `longest_runs` says. What is repeated is not asked twice:
     a stretch that was said and not asked for counts, whatever it is.
 
+    The judges err, too: among many voices a true recording is now and then nearest to
+    another (the card of the speaker encoder says how often), so count the failures of
+    recordings of the same voices beside those of the model.
+
     Args:
         heard: the phones heard in the clip, as `Recogniser.phones` returns them.
         asked: the phones that were to be said, by `recogniser.fold`.

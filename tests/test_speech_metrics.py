@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from speechlm_lab.audio import AudioError
 from speechlm_lab.corpus.tiny_voices import SAMPLE_RATE, speak
 from speechlm_lab.metrics import mel_distance
-from speechlm_lab.recogniser import PHONES, phone_errors
+from speechlm_lab.recogniser import PHONES, fold, load_recogniser, phone_errors
 from speechlm_lab.speech_metrics import (
     Failures,
     aligned_mel_distance,
@@ -141,6 +141,14 @@ def test_a_clean_utterance_has_no_failure():
     heard[3], heard[9:10] = "l", []
     heard[14:14] = ["ə", "n"]
     assert count_failures(heard, ASKED) == Failures(clips=1)
+
+
+def test_what_the_recogniser_hears_in_clean_speech_is_no_failure(spoken):
+    for item in spoken:
+        heard, asked = load_recogniser().phones(item.wave), fold(item.phones)
+        assert count_failures(heard, asked).failed == 0
+        assert count_failures(heard[:5] + heard[11:], asked).skipped == 1
+        assert count_failures(heard[:15] + heard[5:], asked).repeated == 1
 
 
 @pytest.mark.parametrize("at", range(0, len(ASKED) - 5, 3))

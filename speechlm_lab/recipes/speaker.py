@@ -24,7 +24,7 @@ from speechlm_lab.recipes.recogniser import (
 from speechlm_lab.speaker import SpeakerConfig, SpeakerEncoder, similarity
 from speechlm_lab.train import TrainConfig, Training, seed_all, step_generator, train
 
-OTHERS = tuple(emotion for emotion in EMOTIONS if emotion != "neutral")
+FIRST = 1_000  # held-out voice; those below it had a part in choosing this recipe
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SpeakerRecipe:
     speaker: SpeakerConfig = field(default_factory=SpeakerConfig)
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=900, learning_rate=3e-3, warmup=40, decay=0.6, clip=5.0, threads=1
+            steps=600, learning_rate=3e-3, warmup=40, decay=0.4, clip=5.0, threads=1
         )
     )
     batch: int = 20  # voices a step, two clips of each, in any two moods
@@ -45,7 +45,7 @@ class SpeakerRecipe:
     speakers: int = 100_000  # different voices
     scale: float = 12.0  # of the cosines before the softmax
     margin: float = 0.1  # radians added to the angle to the right voice
-    easy: float = 0.3  # share of the steps over which the margin grows from 0
+    easy: float = 0.45  # share of the steps over which the margin grows from 0
     loose: float = 0.3  # share of texts that are unrelated words, not sentences
     sounds: float = 0.1  # share of items with a laugh, a cough, ...
     scenes: float = 0.1  # share of items with a background
@@ -87,9 +87,10 @@ class SpeakerRecipe:
             encoder = model.cpu().half().float()  # as it will be loaded
             metrics = measure(encoder, self.test, self.levels)
             data = (
-                f"{self.speakers:,} voices of TinyVoices in all emotions, spoken anew "
-                f"for each of {self.train.steps:,} steps of {2 * self.batch} clips, "
-                "two of a voice, under noise, filters and echo; no codec's output"
+                "TinyVoices in all emotions, spoken anew for each of "
+                f"{self.train.steps:,} steps of {2 * self.batch} clips, two each of "
+                f"{self.batch} voices out of {self.speakers:,}, under noise, filters "
+                "and echo; no codec's output"
             )
             write_checkpoint(
                 copy.deepcopy(encoder).half(), "speaker", str(self), data, metrics,
@@ -153,7 +154,7 @@ def margin_loss(cosines: Tensor, right: Tensor, margin: float, scale: float) -> 
 
 
 def test_clips(voices: int, emotion: str, seed: int, seconds: float = 3.0) -> Tensor:
-    """Clips `[voices, T]` of held-out voices 0, 1, ..., saying unseen sentences.
+    """Clips `[voices, T]` of held-out voices from FIRST on, saying unseen sentences.
 
     Another seed gives other sentences, said in another way.
     """
@@ -164,7 +165,7 @@ def test_clips(voices: int, emotion: str, seed: int, seconds: float = 3.0) -> Te
         wave = torch.zeros(0)
         while len(wave) < length:
             text, take = texts[rng.integers(len(texts))], int(rng.integers(2**31))
-            said = speak(text, f"held-out:{voice}", emotion, take).wave
+            said = speak(text, f"held-out:{FIRST + voice}", emotion, take).wave
             wave = torch.cat([wave, said])
         rows.append(wave[:length])
     return torch.stack(rows)
