@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--emotion", default="neutral")
     parser.add_argument("--temperature", type=float, default=SpeakConfig.temperature)
     parser.add_argument("--pace", type=float, default=SpeakConfig.pace)
-    parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--guidance", type=float, default=SpeakConfig.guidance)
     parser.add_argument("--free", action="store_true", help="do not keep to the text")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save", type=Path, help="folder for the first waves")

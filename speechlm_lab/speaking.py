@@ -8,7 +8,7 @@ model chooses among all tokens, and is found to do all of that.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,14 +24,12 @@ from speechlm_lab.sampling import guide, sample
 class SpeakConfig:
     """How codes and durations are drawn."""
 
-    temperature: float | tuple[float, ...] = 0.4  # of codes, or of each level's
+    temperature: float | tuple[float, ...] = 0.3  # of codes, or of each level's
     exact: int = 1  # levels that are drawn; those above come nearest to the mean
     top_k: int | None = None  # of codes
     top_p: float | None = None  # of codes
-    pace: float = (
-        0.3  # spread of durations: 0 the median of what is likely, 1 as likely
-    )
-    guidance: float = 1.0  # strength of the text, 1: as learnt (see sampling.guide)
+    pace: float = 0.3  # spread of durations: 0 the likely median, 1 all that is likely
+    guidance: float = 1.5  # strength of the text, 1: as learnt (see sampling.guide)
     follow: bool = True  # keep to the text; False: the model is free to stray
     text_temperature: float = 1.0  # of the text that it then says to itself
     longest_token: int = 100  # frames after which a token must end
@@ -241,6 +239,9 @@ def babble(
     what concerns codes is used.
     """
     levels, blank = model.config.codebooks, model.config.blank
+    config = replace(
+        config or SpeakConfig(), guidance=1.0
+    )  # there is no text to follow
     speaking = Speaking(model, heard[:, :0], None, config, generator)
     branch = speaking.branches[0]
     total = heard.shape[1] + frames
