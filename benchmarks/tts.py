@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=SpeakConfig.temperature)
     parser.add_argument("--pace", type=float, default=SpeakConfig.pace)
     parser.add_argument("--guidance", type=float, default=SpeakConfig.guidance)
+    parser.add_argument("--exact", type=int, default=SpeakConfig.exact)
     parser.add_argument("--free", action="store_true", help="do not keep to the text")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save", type=Path, help="folder for the first waves")
@@ -68,6 +69,7 @@ def main() -> None:
     config = SpeakConfig(
         temperature=options.temperature,
         pace=options.pace,
+        exact=options.exact,
         guidance=options.guidance,
         follow=not options.free,
     )

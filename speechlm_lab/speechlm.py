@@ -19,6 +19,7 @@ from speechlm_lab.corpus.items import Span
 from speechlm_lab.lm import LanguageModel
 from speechlm_lab.speaking import SpeakConfig, Speaking, babble
 
+CLONING = SpeakConfig(exact=32)  # no codec here has more levels
 VOICE_SECONDS = (0.5, 3.0)  # of a voice: the least that is taken, the most that is used
 LONGEST_VOICE = 30.0  # s; a longer recording is hardly one voice
 _LEVEL = 0.063  # RMS that a voice is brought to, that of neutral TinyVoices
@@ -181,8 +182,12 @@ class SpeechLM:
         self, text: str, prompt: Tensor, seed: int = 0,
         emotion: str = layout.ANY, config: SpeakConfig | None = None,
     ) -> Utterance:  # fmt: skip
-        """Say `text` in the voice of `prompt`, a wave `[T]`: see `speak`."""
-        return self.speak(text, prompt, emotion, seed, config)
+        """Say `text` in the voice of `prompt`, a wave `[T]`; see `speak`.
+
+        Without a `config` all levels are drawn, `CLONING`: the mean of the fine ones,
+        which `speak` takes, is easier to understand, but it is nobody's voice.
+        """
+        return self.speak(text, prompt, emotion, seed, config or CLONING)
 
     def _speaking(
         self,
