@@ -143,6 +143,8 @@ class Speaking:
             said = self._hold_or_go_on(scores, step)
         else:
             scores[layout.NO_TEXT] = -torch.inf
+            if step == 0:  # nothing has begun that could last
+                scores[1 + len(layout.TOKENS) :] = -torch.inf
             said = int(
                 sample(scores, self.config.text_temperature, generator=self.generator)
             )
