@@ -132,7 +132,9 @@ def _say(options: argparse.Namespace) -> int:
     if options.out_dir is not None:
         options.out_dir.mkdir(parents=True, exist_ok=True)
     for output, text in texts:
-        said = model.speak(text, voice, options.emotion, options.seed)
+        # a recording is to be sounded like; a number only names somebody
+        speak = model.speak if isinstance(voice, str | None) else model.clone
+        said = speak(text, voice, emotion=options.emotion, seed=options.seed)
         audio.save(output, said.wave, model.sample_rate)
         print(f"{output}: {len(said.wave) / model.sample_rate:.2f} s", flush=True)
     return 0
