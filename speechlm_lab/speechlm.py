@@ -116,7 +116,7 @@ class SpeechLM:
         frames = round(seconds * self.codec.frame_rate)
         generator = torch.Generator().manual_seed(seed)
         if self.lm.config.texts:
-            drawn = SpeakConfig(temperature, top_k, top_p)
+            drawn = SpeakConfig(temperature, top_k=top_k, top_p=top_p)
             codes = babble(self.lm, prompt[0], frames, drawn, generator)[None]
         else:
             codes = self.lm.generate(

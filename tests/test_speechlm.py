@@ -108,7 +108,7 @@ def test_streaming_equals_speaking(speaker, wave, chunk):
 
 
 def test_a_text_model_babbles_too(speaker, wave):
-    out = speaker.continue_(wave, seconds=0.5, seed=1)
+    out = speaker.continue_(wave, seconds=0.5, top_k=9, top_p=0.9, seed=1)
     prompt = speaker.codec.encode(wave[None, : out.start])[:, :2]
     assert torch.equal(out.codes[..., :25], prompt) and out.codes.shape[2] == 50
 
