@@ -2,16 +2,17 @@
 
     python benchmarks/tts.py --lm runs/speechlm --count 200
 
-Sentences and words never seen in training, in voices never heard, each given by another
-sentence of the same speaker. The phone recogniser that judges has never heard a codec.
-Beside the model's speech stand the synthesiser's own rendering of the same text in
-the same voice, which is the truth, and that rendering through the codec, which is as
-good as speech of these codes can be.
+Sentences (`unseen_sentences.txt`) and words never seen in training, in voices never
+heard, each given by another sentence of the same speaker. The phone recogniser that
+judges has never heard a codec. Beside the model's speech stand the synthesiser's own
+rendering of the same text in the same voice, which is the truth, and that rendering
+through the codec, which is as good as speech of these codes can be.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from speechlm_lab.speech_metrics import (
 )
 from speechlm_lab.speechlm import SpeechLM
 
+SENTENCES = Path(__file__).with_name("unseen_sentences.txt")
 PROMPTS = (
     "The old clock in the hall is never on time.",
     "My brother keeps nine green bottles under the table.",
@@ -37,15 +39,27 @@ PROMPTS = (
 )
 
 
+def unseen_sentences() -> list[str]:
+    """The sentences to measure on: no training and no choice of settings saw them."""
+    return SENTENCES.read_text(encoding="utf-8").splitlines()
+
+
 def texts(kind: str, count: int) -> list[str]:
-    """`count` sentences, or words, never seen in training."""
-    sentences = test_sentences()
-    rng = np.random.default_rng(0)
-    if kind == "sentences":
-        return [sentences[i] for i in rng.permutation(len(sentences))[:count]]
-    words = {word for text in sentences for word in plain(text).split()}
-    unseen = sorted(words - vocabulary())
-    return [unseen[i] + "." for i in rng.permutation(len(unseen))[:count]]
+    """Up to `count` texts never seen in training.
+
+    kind: "sentences"; "words", one a text; or "tuning", the package's test sentences,
+        on some of which the settings of speaking were chosen.
+    """
+    found = list(test_sentences() if kind == "tuning" else unseen_sentences())
+    if kind == "words":
+        seen = vocabulary() | _words(test_sentences())
+        found = [word + "." for word in sorted(_words(found) - seen)]
+    order = np.random.default_rng(0).permutation(len(found))
+    return [found[i] for i in order[:count]]
+
+
+def _words(sentences: Iterable[str]) -> set[str]:
+    return {word for text in sentences for word in plain(text).split()}
 
 
 def main() -> None:
@@ -53,7 +67,8 @@ def main() -> None:
     parser.add_argument("--lm", type=Path, help="folder (default: shipped)")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--voices", type=int, default=20)
-    parser.add_argument("--texts", default="sentences", choices=["sentences", "words"])
+    kinds = ["sentences", "words", "tuning"]
+    parser.add_argument("--texts", default="sentences", choices=kinds)
     parser.add_argument("--emotion", default="neutral")
     parser.add_argument("--temperature", type=float, default=SpeakConfig.temperature)
     parser.add_argument("--pace", type=float, default=SpeakConfig.pace)
