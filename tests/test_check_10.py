@@ -63,6 +63,15 @@ def faults(places, S):
     return torch.tensor([S - different, len(visits) - different])
 
 
+def no_cap(going_on, level):
+    return int(((1 - going_on).cumprod(0) > level).sum()) + 1
+
+
+def tokens_again(places, S):
+    visits = places.unique_consecutive().bincount(minlength=S)
+    return torch.tensor([(visits == 0).sum(), (visits > 1).sum()])
+
+
 def every_step(places, S):
     different = len(places.unique())
     return torch.tensor([S - different, len(places) - different])
@@ -125,6 +134,11 @@ MISTAKES = [
     ("inner_monologue", held_wrongly, "the next token is held"),
     ("inner_monologue", lambda t, f, n, N: monologue(t, f, n, N)[:-1], None),
     ("going_on", lambda s, i, N: s.softmax(0)[1 : 1 + N].sum(), "all ids"),
+    (
+        "going_on",
+        lambda s, i, N: 1 - s.softmax(0)[i + N],
+        "all ids, from the other side",
+    ),
     ("going_on", lambda *a: 1 - go_on(*a), "lasting"),
     (
         "going_on",
@@ -162,6 +176,18 @@ MISTAKES = [
     ),
     ("frames_lasted", lambda h, level: lasted(h, level) - 1, "one frame short"),
     ("frames_lasted", lambda h, level: lasted(h, level) + 1, "one frame long"),
+    ("frames_lasted", no_cap, "beyond the last chance"),
+    (
+        "frames_lasted",
+        lambda h, level: ((1 - h).cumprod(0) <= level).int().argmax() + 1,
+        "nothing found",
+    ),
+    ("skips_and_loops", tokens_again, "tokens, not times"),
+    (
+        "skips_and_loops",
+        lambda p, S: faults(p, S) - torch.tensor([faults(p, S)[1], 0]),
+        "visits for tokens",
+    ),
     ("skips_and_loops", every_step, "every step counted"),
     ("skips_and_loops", jumps, "jumps counted"),
     ("skips_and_loops", no_end, "the end forgotten"),
@@ -182,6 +208,11 @@ MISTAKES = [
         "with_text multiplied",
     ),
     ("lead_away", mix, "probabilities mixed"),
+    (
+        "lead_away",
+        lambda c, u, w: (u.softmax(0) + w * (c.softmax(0) - u.softmax(0))).log(),
+        "below zero",
+    ),
     ("lead_away", lambda *a: lead(*a).exp(), "no logarithm"),
 ]
 

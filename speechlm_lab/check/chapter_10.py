@@ -89,6 +89,11 @@ def going_on(learner: Callable) -> str:
                 "You share the probability among all ids. There are two choices: that "
                 "this token lasts, and that one begins. Make the two add up to 1.",
             ),
+            "all ids, from the other side": (
+                1 - softmax(logits)[token + size],
+                "You share the probability among all ids: what is not this token's "
+                "lasting is not yet a beginning. Only the two choices add up to 1.",
+            ),
             "lasting": (
                 1 - right,
                 "That is the probability that the token lasts. Return the other one.",
@@ -148,11 +153,17 @@ def frames_lasted(learner: Callable) -> str:
 
         lasting = (1 - chance).cumprod()
         right = first(lasting <= level)
+        never_falls = {"beyond the last chance": never + 1, "nothing found": 1}
+        message = (
+            "Here the chance that it still lasts never falls to `level`. Then the "
+            "token lasts as many frames as there are chances."
+        )
         equal(
             learner(torch.tensor(chances, dtype=torch.float64), level),
             right,
             f"frames_lasted({chances}, {level})",
-            {
+            {n: (v, message) for n, v in never_falls.items() if lasting[-1] > level}
+            | {
                 "likelier than not": (
                     first(chance > 0.5),
                     "You wait until the chance to go on is above a half. It may never "
@@ -176,14 +187,13 @@ def frames_lasted(learner: Callable) -> str:
                 ),
                 "one frame short": (
                     right - 1,
-                    "One frame short: a token that ends at the first question has "
+                    "One frame short: a token that ends at the first chance has "
                     "lasted one frame, not none.",
                 ),
                 "one frame long": (
                     right + 1,
                     "One frame long: where the product falls to `level`, the next "
-                    "token begins, and this one has lasted as many frames as there "
-                    "were questions.",
+                    "token begins. At the first chance this one has lasted one frame.",
                 ),
             },
         )
@@ -206,6 +216,7 @@ def skips_and_loops(learner: Callable) -> str:
         jumps = np.diff(visits)
         reached = max(places) + 1
         back = int((jumps < 0).sum())
+        twice = sum(visits.count(place) > 1 for place in set(visits))
         equal(
             learner(torch.tensor(places), count),
             [skipped, again],
@@ -215,6 +226,11 @@ def skips_and_loops(learner: Callable) -> str:
                     [skipped, len(places) - len(set(places))],
                     "A token that is held for several steps is said once. Count how "
                     "often it is come to, not how many steps it lasts.",
+                ),
+                "tokens, not times": (
+                    [skipped, twice],
+                    "You count the tokens that come again. One that is said three "
+                    "times is said again twice: count the times.",
                 ),
                 "times back": (
                     [skipped, back],
@@ -241,6 +257,11 @@ def skips_and_loops(learner: Callable) -> str:
                     "You add up what each jump forwards leaves out. It may be said "
                     "later: count the tokens that are never said at all.",
                 ),
+                "visits for tokens": (
+                    [count - len(visits), again],
+                    "You take all that was said off S. What was said again fills no "
+                    "gap: count each token once.",
+                ),
             },
         )
     return "Nothing but the text and the path through it is needed to find both."
@@ -256,10 +277,17 @@ def lead_away(learner: Callable) -> str:
         raw = u + scale * (c - u)
         right = log_softmax(raw)
         mixed = np.exp(u) + scale * (np.exp(c) - np.exp(u))
+        got = learner(
+            torch.from_numpy(given).float(), torch.from_numpy(free).float(), scale
+        )
+        require(
+            not (isinstance(got, torch.Tensor) and bool(got.isnan().any())),
+            "Your result holds NaN: a probability has turned negative, and has no "
+            "logarithm. Go along logarithms of probabilities from the start.",
+            "below zero",
+        )
         equal(
-            learner(
-                torch.from_numpy(given).float(), torch.from_numpy(free).float(), scale
-            ),
+            got,
             right,
             f"lead_away(with_text, without, {scale:g})",
             {
