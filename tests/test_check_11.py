@@ -38,9 +38,21 @@ def fewest(same, other):
     return errors.min() / (len(same) + len(other))
 
 
-def middle(same, other):
-    at = (same.mean() + other.mean()) / 2
+def smallest(same, other):
+    _, away, let_in = rates(same, other)
+    return ((away + let_in) / 2).min()
+
+
+def mean_rate(same, other, at):
     return ((same < at).double().mean() + (other >= at).double().mean()) / 2
+
+
+def at_one_half(same, other):
+    return mean_rate(same, other, 0.5)
+
+
+def middle(same, other):
+    return mean_rate(same, other, (same.mean() + other.mean()) / 2)
 
 
 def score(levels, signs):
@@ -64,6 +76,7 @@ RIGHT = {
 MISTAKES = [
     ("enrol", lambda e: normalize(e, dim=1).mean(0), "not of length 1"),
     ("enrol", lambda e: normalize(e.mean(0), dim=0), "lengths count"),
+    ("enrol", lambda e: normalize(normalize(e, dim=0).mean(0), dim=0), "wrong axis"),
     ("enrol", lambda e: e.mean(0), "plain mean"),
     ("enrol", lambda e: normalize(e[0], dim=0), "the first one"),
     ("enrol", lambda e: e.mean(1), "mean over dimensions"),
@@ -71,10 +84,28 @@ MISTAKES = [
     ("equal_error_rate", best_threshold, "threshold"),
     ("equal_error_rate", lambda a, b: eer(b, a), "accuracy"),
     ("equal_error_rate", fewest, "fewest errors"),
+    ("equal_error_rate", smallest, "smallest mean"),
+    ("equal_error_rate", at_one_half, "one half"),
     ("equal_error_rate", middle, "middle of the means"),
     ("mark_score", lambda x, s: (x * s).sum(), "sum"),
     ("mark_score", lambda x, s: (x * s).mean(), "mean"),
     ("mark_score", lambda x, s: (x * s).sum() / x.square().sum(), "variance"),
+    (
+        "mark_score",
+        lambda x, s: (x * s).sum() / x.numel() ** 0.5,
+        "root of the number",
+    ),
+    (
+        "mark_score",
+        lambda x, s: (x * s).sum() / x.numel() ** 0.5 / x.std(),
+        "one deviation",
+    ),
+    (
+        "mark_score",
+        lambda x, s: ((x * s).sum(1) / x.square().sum(1).sqrt()).sum(),
+        "row by row",
+    ),
+    ("mark_score", lambda x, s: score(x, s).abs(), "sign lost"),
     (
         "mark_score",
         lambda x, s: torch.corrcoef(torch.stack([x.flatten(), s.flatten()]))[0, 1],
@@ -87,6 +118,8 @@ MISTAKES = [
     ("chance_of_best", lambda z, n: above(z) ** n, "all of them"),
     ("chance_of_best", lambda z, n: (1 - above(z)) ** n, "none of them"),
     ("chance_of_best", lambda z, n: 1 - above(z), "below"),
+    ("chance_of_best", lambda z, n: 1 - above(z) ** n, "other tail"),
+    ("chance_of_best", lambda z, n: n * above(z), "above 1"),
     ("chance_of_best", lambda z, n: 1 - (1 - above(z)) ** n, "rounded to zero"),
 ]
 

@@ -12,6 +12,10 @@ from speechlm_lab.check.core import as_array, checker, equal, require
 __all__ = ["chance_of_best", "enrol", "equal_error_rate", "mark_score"]
 
 
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)
+
+
 @checker
 def enrol(learner: Callable) -> str:
     """Checks enrol(embeddings [N, D]) -> one embedding [D] of length 1."""
@@ -23,7 +27,7 @@ def enrol(learner: Callable) -> str:
     long_one = raw.mean(0)
     equal(
         learner(torch.tensor(raw)),
-        mean / np.linalg.norm(mean),
+        _unit(mean),
         "enrol(embeddings)",
         {
             "not of length 1": (
@@ -31,9 +35,14 @@ def enrol(learner: Callable) -> str:
                 "The mean of unit vectors is shorter than 1. Divide it by its length.",
             ),
             "lengths count": (
-                long_one / np.linalg.norm(long_one),
+                _unit(long_one),
                 "One embedding is nine times as long as the others and decides alone. "
                 "Bring each to length 1 before you take the mean.",
+            ),
+            "wrong axis": (
+                _unit((raw / np.linalg.norm(raw, axis=0)).mean(0)),
+                "You bring each of the D numbers to length 1 over the recordings. "
+                "Bring each recording to length 1: dim=1.",
             ),
             "plain mean": (
                 long_one,
@@ -57,11 +66,13 @@ def enrol(learner: Callable) -> str:
 def equal_error_rate(learner: Callable) -> str:
     """Checks equal_error_rate(same [N], other [M]) -> a rate from 0 to 1."""
     rng = np.random.default_rng(8)
-    for count, level in ((200, 0.70), (400, 0.66)):
-        same = rng.normal(level, 0.1, count)
+    # shifted, so that a threshold fixed beforehand is far from the right one
+    for count, level, spread, shift in ((200, 0.7, 0.1, 0.3), (300, 0.75, 0.25, 0.25)):
+        same = rng.normal(level, spread, count) - shift
         # some of the others are alike, most are not
         alike = rng.random(5 * count) < 0.4
         other = rng.normal(np.where(alike, 0.5, -0.3), np.where(alike, 0.1, 0.05))
+        other -= shift
         tries = np.sort(np.concatenate([same, other]))
         away = np.searchsorted(np.sort(same), tries) / len(same)
         let_in = 1 - np.searchsorted(np.sort(other), tries) / len(other)
@@ -93,6 +104,16 @@ def equal_error_rate(learner: Callable) -> str:
                 "many pairs of other voices, so these decide. Make the two *rates* "
                 "equal.",
             ),
+            "smallest mean": (
+                ((away + let_in) / 2).min(),
+                "You return the smallest mean of the two shares. Take their mean where "
+                "they are *equal*, which may be at another threshold.",
+            ),
+            "one half": (
+                ((same < 0.5).mean() + (other >= 0.5).mean()) / 2,
+                "You put the threshold at 0.5. The data say where it belongs: try each "
+                "of the similarities.",
+            ),
             "middle of the means": (
                 ((same < middle).mean() + (other >= middle).mean()) / 2,
                 "You put the threshold halfway between the means. The two groups do "
@@ -120,8 +141,14 @@ def mark_score(learner: Callable) -> str:
     levels = rng.normal(0.7, 3.0, signs.shape) + 0.8 * signs
     total = (levels * signs).sum()
     root = math.sqrt((levels**2).sum())
+
+    def score(signs: np.ndarray) -> float:
+        got = as_array(learner(torch.tensor(levels), torch.tensor(signs)), "score")
+        require(got.shape == (), "Return one number, the score of all cells together.")
+        return float(got)
+
     equal(
-        float(as_array(learner(torch.tensor(levels), torch.tensor(signs)), "score")),
+        score(signs),
         total / root,
         "mark_score(levels, signs)",
         {
@@ -130,6 +157,21 @@ def mark_score(learner: Callable) -> str:
                 total / levels.size,
                 "You divide by the number of cells. The score should have variance 1 "
                 "when the signs are random.",
+            ),
+            "root of the number": (
+                total / math.sqrt(levels.size),
+                "You divide by the root of the number of cells. That is right for "
+                "levels of variance 1; then louder ones have a larger variance.",
+            ),
+            "one deviation": (
+                total / math.sqrt(levels.size) / levels.std(ddof=1),
+                "You divide by the standard deviation of the levels, which takes their "
+                "mean out. A level times a random sign has the variance level squared.",
+            ),
+            "row by row": (
+                ((levels * signs).sum(1) / np.sqrt((levels**2).sum(1))).sum(),
+                "You divide row by row and add up: each row then has variance 1. Add "
+                "up all cells first, and divide once.",
             ),
             "variance": (
                 total / root**2,
@@ -152,13 +194,25 @@ def mark_score(learner: Callable) -> str:
             ),
         },
     )
+    equal(
+        score(-signs),
+        -total / root,
+        "mark_score(levels, -signs)",
+        {
+            "sign lost": (
+                total / root,
+                "With all signs turned round the score should be negative. You lose "
+                "its sign: take no abs and no square.",
+            )
+        },
+    )
     return "Variance 1 under any wrong key, whatever the levels are."
 
 
 @checker
 def chance_of_best(learner: Callable) -> str:
     """Checks chance_of_best(score, tries) -> probability that the best reaches it."""
-    for score, tries in ((2.5, 20), (3.0, 192), (9.0, 192)):
+    for score, tries in ((2.5, 20), (3.0, 192), (1.0, 192), (9.0, 192)):
         one = norm.sf(score)
         right = -math.expm1(tries * math.log1p(-one))
         got = float(as_array(learner(score, tries), "chance_of_best(score, tries)"))
@@ -173,6 +227,12 @@ def chance_of_best(learner: Callable) -> str:
             )
             require(abs(got / right - 1) < 0.01, f"{what} is {right:.3g}, not {got}.")
             continue
+        require(
+            got <= 1 or abs(got - tries * one) > 1e-9,
+            f"{what} comes out as {got:.3g}, and no probability is above 1. Return the "
+            "smaller of tries * p and 1.",
+            "above 1",
+        )
         if abs(got - min(1.0, tries * one)) < 1e-9:
             continue  # the bound that the chapter uses
         equal(
@@ -196,6 +256,11 @@ def chance_of_best(learner: Callable) -> str:
                 "none of them": (
                     (1 - one) ** tries,
                     "That is the chance that none reaches it.",
+                ),
+                "other tail": (
+                    1 - (1 - norm.cdf(score)) ** tries,
+                    "Your p is the chance of a score *below* this one. The upper tail "
+                    "is ndtr(-score).",
                 ),
                 "below": (
                     norm.cdf(score),
