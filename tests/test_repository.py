@@ -31,7 +31,7 @@ LAYERS = [
     ["codec"],
     ["probes"],
     ["recogniser", "speaker"],
-    ["speech_metrics"],
+    ["speech_metrics", "lexicon"],
     ["patterns"],
     ["transformer"],
     ["lm", "depth", "sampling"],
