@@ -30,6 +30,15 @@ def masked_late(q, k, v):
     return (q @ k.T / q.shape[1] ** 0.5).softmax(-1).tril() @ v
 
 
+def plain(q, k, v):
+    return (q @ k.T).softmax(-1) @ v
+
+
+def masked_with_0(q, k, v):
+    scores = q @ k.T / q.shape[1] ** 0.5
+    return scores.masked_fill(scores.triu(1) != 0, 0).softmax(-1) @ v
+
+
 def turn(x, base, start=0):
     return rotate(x, rotations(start, *x.shape, base))
 
@@ -60,6 +69,13 @@ def short(probabilities, p):
     return out / out.sum().clamp(min=1e-9)
 
 
+def misplaced(probabilities, p):
+    """Its mask is in sorted order."""
+    count = (nucleus(probabilities, p) > 0).sum()
+    kept = torch.where(torch.arange(len(probabilities)) < count, probabilities, 0)
+    return kept / kept.sum()
+
+
 def memory(steps, layers, heads, width, each):
     return 2 * steps * layers * heads * width * each
 
@@ -75,6 +91,9 @@ MISTAKES = [
     ("causal_attention", nnf.scaled_dot_product_attention, "no mask"),
     ("causal_attention", attend_wrong(diagonal=0), "hides itself"),
     ("causal_attention", attend_wrong(up=True), "mask upside down"),
+    ("causal_attention", attend_wrong(up=True, diagonal=0), "mask upside down"),
+    ("causal_attention", plain, "no mask, no scale"),
+    ("causal_attention", masked_with_0, "zeros for the mask"),
     ("causal_attention", attend_wrong(power=0), "no scale"),
     ("causal_attention", attend_wrong(power=1), "divided by d"),
     ("causal_attention", attend_wrong(axis=0), "softmax over queries"),
@@ -120,6 +139,12 @@ MISTAKES = [
     ("nucleus", lambda q, p: nucleus(q, p).sort(descending=True).values, "sorted"),
     ("nucleus", lambda q, p: short(q, p) if p > 0.5 else 0 * q, "one too few"),
     ("nucleus", lambda q, p: 0 * q, "nothing left"),
+    (
+        "nucleus",
+        lambda q, p: (r := torch.where(q >= p, q, 0)) / r.sum(),
+        "nothing left",
+    ),
+    ("nucleus", misplaced, "mask in sorted order"),
     (
         "nucleus",
         lambda q, p: (r := torch.where(q >= p * q.max(), q, 0)) / r.sum(),

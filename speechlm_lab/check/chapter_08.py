@@ -45,11 +45,27 @@ def causal_attention(learner: Callable) -> str:
             "has nothing to look at. A step sees itself: hide only what is later.",
             "hides itself",
         )
+        require(
+            not bool(got[-1].isnan().any()) or bool(got[0].isnan().any()),
+            "The last row is NaN: your mask is upside down and hides what came before. "
+            "Row s may see columns 0 to s.",
+            "mask upside down",
+        )
     equal(
         got,
         right,
         "causal_attention(q, k, v)",
         {
+            "no mask, no scale": (
+                look(scores * math.sqrt(width), later & False),
+                "Two things are missing: the division by the square root of d, and the "
+                "mask. Later steps must not be seen.",
+            ),
+            "zeros for the mask": (
+                look(np.where(later, 0, scores), later & False),
+                "You set the scores of later steps to 0, and e^0 is 1: they are still "
+                "seen. Set them to minus infinity.",
+            ),
             "no mask": (
                 look(scores, later & False),
                 "Every step sees all others, later ones too. Hide them: their scores "
@@ -206,13 +222,14 @@ def nucleus(learner: Callable) -> str:
             kept[chosen] = probabilities[chosen]
             return kept / kept.sum() if again and kept.sum() else kept
 
-        got = as_array(
-            learner(torch.tensor(probabilities), p), f"nucleus(probabilities, {p})"
-        )
+        got = learner(torch.tensor(probabilities), p)
+        divided = isinstance(got, torch.Tensor) and bool(got.isnan().all())
+        got = 0 * probabilities if divided else got
+        got = as_array(got, f"nucleus(probabilities, {p})")
         require(
             bool((got != 0).any()),
-            f"With p = {p} nothing is left. The likeliest code alone holds "
-            f"{probabilities.max()}, more than p: it stays, always.",
+            f"With p = {p} nothing is left. Do not compare single codes with p: add "
+            "them up. The likeliest stays, always.",
             "nothing left",
         )
         equal(
@@ -242,6 +259,11 @@ def nucleus(learner: Callable) -> str:
                     keep(np.arange(_reach(probabilities, p))),
                     "You add up in the order of the codes' numbers, which means "
                     "nothing. Sort by probability first.",
+                ),
+                "mask in sorted order": (
+                    keep(np.arange(count)),
+                    "Your mask is in sorted order, the codes are not: carry it back "
+                    "with the order that sort gives.",
                 ),
                 "sorted": (
                     -np.sort(-keep(order[:count])),
