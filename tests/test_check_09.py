@@ -1,5 +1,7 @@
 """The checkers of chapter 09: right answers pass, planted mistakes are named."""
 
+import math
+
 import torch
 from elements import checker_tests
 
@@ -21,16 +23,37 @@ def back(steps, delays, frames=None):
     return torch.stack([steps[k, d : d + frames] for k, d in enumerate(delays)])
 
 
-def count(pattern, K, F):
-    return {
-        "parallel": (F, 1), "delay": (F + K - 1, K), "flatten": (K * F, K),
-        "coarse-to-fine": (K * F, (K - 1) * F + 1), "depth": (F, 1),
-    }[pattern]  # fmt: skip
+def price(chances):
+    return torch.special.entr(chances).sum()
 
 
-def but(name, found):
-    """`count` with another answer for one pattern."""
-    return lambda p, K, F: found(K, F) if p == name else count(p, K, F)
+def prices(joint):
+    """By the chain rule: level 2 in each row, weighed by how often the row comes."""
+    one, two = joint.sum(1), joint.sum(0)
+    rows = [w * price(row / w) for w, row in zip(one, joint, strict=True) if w > 0]
+    return price(one) + price(two), price(one) + sum(rows)
+
+
+def unweighted(joint):
+    rows = [price(row / row.sum()) for row in joint if row.sum() > 0]
+    return prices(joint)[0], price(joint.sum(1)) + sum(rows) / len(rows)
+
+
+def naive(joint):
+    return prices(joint)[0], -(joint * joint.log()).sum()
+
+
+def own_table(h, tables, codes):
+    rows = [h] + [h + tables[k + 1][codes[k]] for k in range(len(codes) - 1)]
+    return torch.stack(rows)
+
+
+def in_place(h, tables, codes):
+    rows = [h]
+    for table, code in zip(tables[:-1], codes[:-1], strict=True):
+        h += table[code]
+        rows.append(h)
+    return torch.stack(rows)
 
 
 def inputs(h, tables, codes):
@@ -45,7 +68,7 @@ def rolled(codes, blank):
 RIGHT = {
     "delay_levels": late,
     "undelay_levels": back,
-    "count_steps": count,
+    "two_prices": prices,
     "depth_inputs": inputs,
 }
 MISTAKES = [
@@ -81,15 +104,30 @@ MISTAKES = [
         ),
         "K - 1 cut off",
     ),
-    ("count_steps", but("delay", lambda K, F: (F, K)), "delay is free"),
-    ("count_steps", but("flatten", lambda K, F: (K * F, 1)), "first level counts"),
+    ("two_prices", lambda p: [x / math.log(2) for x in prices(p)], "in bits"),
+    ("two_prices", lambda p: [prices(p)[1]] * 2, "no difference"),
+    ("two_prices", lambda p: [prices(p)[0]] * 2, "nothing gained"),
     (
-        "count_steps",
-        but("coarse-to-fine", lambda K, F: (K * F, K * F)),
-        "all before any",
+        "two_prices",
+        lambda p: (prices(p)[0], prices(p)[1] - price(p.sum(1))),
+        "level 2 alone",
     ),
-    ("count_steps", but("coarse-to-fine", lambda K, F: (K * F, K)), "like flatten"),
-    ("count_steps", but("depth", lambda K, F: (K * F, 1)), "small steps counted"),
+    (
+        "two_prices",
+        lambda p: (price(p.sum(1)), price(p.sum(0))),
+        "a price for each level",
+    ),
+    ("two_prices", unweighted, "rows not weighted"),
+    ("two_prices", lambda p: prices(p)[::-1], "other way round"),
+    ("two_prices", lambda p: [-x for x in prices(p)], "log is negative"),
+    ("two_prices", naive, "log of 0"),
+    ("depth_inputs", own_table, "table of its own level"),
+    ("depth_inputs", in_place, "h was changed"),
+    (
+        "depth_inputs",
+        lambda h, t, c: inputs(h, t, c) * (torch.arange(len(c)) > 0)[:, None],
+        "nothing at first",
+    ),
     (
         "depth_inputs",
         lambda h, t, c: torch.stack([h + e[v] for e, v in zip(t, c, strict=True)]),
@@ -118,4 +156,9 @@ TestCheckers = checker_tests(chapter_09, RIGHT, MISTAKES)
 
 
 def test_one_number_is_not_two():
-    assert "two numbers" in check.count_steps(lambda *a: 3).message
+    assert "two numbers" in check.two_prices(lambda *a: 3).message
+
+
+def test_level_by_level_is_as_right_as_the_whole_table():
+    whole = lambda p: torch.stack([prices(p)[0], price(p)])  # noqa: E731
+    assert check.two_prices(whole).passed

@@ -7,7 +7,7 @@ import torch
 
 from speechlm_lab.check.core import checker, equal, require
 
-__all__ = ["count_steps", "delay_levels", "depth_inputs", "undelay_levels"]
+__all__ = ["delay_levels", "depth_inputs", "two_prices", "undelay_levels"]
 
 BLANK = 99
 
@@ -123,57 +123,82 @@ def undelay_levels(learner: Callable) -> str:
 
 
 @checker
-def count_steps(learner: Callable) -> str:
-    """Checks count_steps(pattern, K, F) -> (all steps, steps to a whole frame)."""
-    for levels, frames in ((4, 100), (8, 30), (1, 7)):
-        right = {
-            "parallel": (frames, 1),
-            "delay": (frames + levels - 1, levels),
-            "flatten": (levels * frames, levels),
-            "coarse-to-fine": (levels * frames, (levels - 1) * frames + 1),
-            "depth": (frames, 1),
-        }
-        for name, want in right.items():
-            got = learner(name, levels, frames)
-            require(
-                isinstance(got, tuple | list) and len(got) == 2,
-                "Return two numbers: all steps, and steps until the first frame is "
-                "whole.",
-            )
-            mistakes = {
-                "delay is free": (
-                    name == "delay" and tuple(got) == (frames, levels),
-                    "The last level begins K - 1 steps late, so delay takes K - 1 "
-                    "steps more than there are frames.",
+def two_prices(learner: Callable) -> str:
+    """Checks two_prices(joint [V, V]) -> nats (both at once, one after another)."""
+    rng = np.random.default_rng(5)
+    for joint in (
+        rng.dirichlet(np.full(20, 0.4)).reshape(5, 4),
+        np.array([[0.5, 0.0], [0.0, 0.5]]),  # the same code twice
+        np.outer([0.2, 0.8], [0.5, 0.5]),  # nothing in common
+        np.array([[0.3, 0.1, 0.0], [0.0, 0.0, 0.0], [0.2, 0.2, 0.2]]),
+    ):
+        a, b = joint.sum(1), joint.sum(0)
+        one, two, both = (_price(chances) for chances in (a, b, joint.ravel()))
+        rows = [_price(row / row.sum()) for row in joint if row.sum()]
+        found = learner(torch.from_numpy(joint.copy()))
+        require(
+            isinstance(found, tuple | list | torch.Tensor | np.ndarray)
+            and np.shape(found) == (2,),
+            "Return two numbers: the price of both at once, and of one after another.",
+        )
+        require(
+            not np.isnan([float(price) for price in found]).any(),
+            "Your price is NaN: 0 * log(0). A chance of 0 adds nothing, so leave it "
+            "out.",
+            "log of 0",
+        )
+        what = f"two_prices of {list(joint.shape)} chances"
+        equal(
+            [float(price) for price in found],
+            [one + two, both],
+            what,
+            {
+                "in bits": (
+                    np.array([one + two, both]) / np.log(2),
+                    "These are bits (log2). Nats come from the natural logarithm.",
                 ),
-                "first level counts": (
-                    name in ("delay", "flatten", "coarse-to-fine") and got[1] == 1,
-                    f"{name}: after one step only level 1 of the first frame is "
-                    "there. Without its other levels the frame is not whole.",
+                "no difference": (
+                    [both, both],
+                    "Both your prices are those of one after another. At once, level "
+                    "2 is guessed from joint.sum(0) alone.",
                 ),
-                "all before any": (
-                    name == "coarse-to-fine" and got[1] == levels * frames,
-                    "coarse-to-fine: you wait for the whole stretch. The first frame "
-                    "is whole as soon as the last level begins: after (K - 1) F + 1 "
-                    "steps.",
+                "nothing gained": (
+                    [one + two, one + two],
+                    "Both your prices are those of both at once. One after another, "
+                    "level 2 is guessed from its row of the table, joint[a].",
                 ),
-                "like flatten": (
-                    name == "coarse-to-fine" and got[1] == levels,
-                    "coarse-to-fine writes all F frames of a level before the next "
-                    "level: the first frame waits for (K - 1) F + 1 steps.",
+                "a price for each level": (
+                    [one, two],
+                    "These are the prices of level 1 and of level 2. Their sum is the "
+                    "first answer: both at once.",
                 ),
-                "small steps counted": (
-                    name == "depth" and got[0] == levels * frames,
-                    "depth: count steps of the large model, the backbone. It takes "
-                    "one a frame; the K small steps are those of the depth "
-                    "Transformer.",
+                "level 2 alone": (
+                    [one + two, both - one],
+                    "Your second price is that of level 2 alone. Level 1 is written "
+                    "too, and costs something.",
                 ),
-            }
-            if tuple(got) != want:
-                for mistake, (found, words) in mistakes.items():
-                    require(not found, words, mistake)
-            equal(list(got), list(want), f"count_steps({name!r}, {levels}, {frames})")
-    return "Length and wait of all five."
+                "rows not weighted": (
+                    [one + two, one + sum(rows) / len(rows)],
+                    "You take each row as equally frequent. Weigh the price of level "
+                    "2 in a row by how often that row comes: joint.sum(1).",
+                ),
+                "other way round": ([both, one + two], "Your two prices are swapped."),
+                "log is negative": (
+                    [-one - two, -both],
+                    "A price is minus the logarithm of the chance.",
+                ),
+            },
+        )
+    return (
+        "The difference is the mutual information of the levels: what parallel pays "
+        "for ever, however well it is trained."
+    )
+
+
+def _price(chances: np.ndarray) -> float:
+    """Mean of -log of chances, in nats."""
+    chances = chances[chances > 0]
+    return float(-(chances * np.log(chances)).sum())
 
 
 @checker
@@ -185,6 +210,7 @@ def depth_inputs(learner: Callable) -> str:
         tables = rng.normal(size=(levels, 7, 5))
         own = np.stack([tables[k, codes[k]] for k in range(levels)])
         before = np.vstack([np.zeros((1, 5)), own[:-1]])
+        next_table = [tables[k + 1, codes[k]] for k in range(levels - 1)]
         equal(
             learner(
                 torch.from_numpy(h),
@@ -203,6 +229,21 @@ def depth_inputs(learner: Callable) -> str:
                     np.vstack([h[None], own[:-1]]),
                     "Only position 0 has h. Add it at every position: all levels "
                     "need to know what comes before the frame.",
+                ),
+                "nothing at first": (
+                    np.vstack([np.zeros((1, 5)), h + own[:-1]]),
+                    "Position 0 is empty. No code stands below level 1, but h does "
+                    "know what comes before the frame: it reads h alone.",
+                ),
+                "table of its own level": (
+                    h + np.vstack([np.zeros((1, 5)), *next_table]),
+                    "You look the code of level k - 1 up in the table of level k. A "
+                    "code means something only in the table of its own level.",
+                ),
+                "h was changed": (
+                    h + np.cumsum(before, 0)[-1:] + 0 * before,
+                    "All your positions are the same: you change h itself (+= works "
+                    "in place). Make a new tensor for each position.",
                 ),
                 "no h": (before, "The hidden state h is missing: add it everywhere."),
                 "all below": (
