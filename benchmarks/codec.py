@@ -9,7 +9,8 @@ Three sets of clips, none of them used in training, every clip at one root mean 
 - Barista, last tenth of the train split: whole recordings;
 - FSDD, test split: a single digit is too short for STOI and PESQ, so one clip is the
   ten digits of one speaker and take, each digit at the same level, 0.1 s of silence
-  after each: 6 speakers x 5 takes, some 4 s each.
+  after each: 6 speakers x 5 takes, some 4 s each. They were recorded at 8 kHz, and
+  what any codec makes of them is brought to that rate and back, as `decode` does.
 
 Below the table: the lowest bit rate at which ours is still ahead of Opus at 6 kbit/s.
 What follows a ± is a bootstrap standard error over clips.
@@ -33,8 +34,9 @@ import torch
 from codec_clips import SETS, Clip
 from codec_peers import PEERS, Decoded, ProgramMissing, judge
 from torch import Tensor
+from torch.nn import functional as nnf
 
-from speechlm_lab.audio import SAMPLE_RATE
+from speechlm_lab.audio import SAMPLE_RATE, resample
 from speechlm_lab.codec import Codec, StridedCodec
 from speechlm_lab.codec.files import load_codec
 from speechlm_lab.codes_file import pack
@@ -89,11 +91,26 @@ def measure(
     began = time.perf_counter()
     decoded = [run(clip.wave) for clip in clips]
     spent = time.perf_counter() - began
+    decoded = [
+        d._replace(wave=as_recorded(d.wave, clip.rate))
+        for d, clip in zip(decoded, clips, strict=True)
+    ]
     rows = [judge(d.wave, clip.wave) for d, clip in zip(decoded, clips, strict=True)]
     columns = [*np.array(rows).T, phone_error_rates([d.wave for d in decoded], clips)]
     scores = dict(zip(MEASURES, columns, strict=True))
     bits = np.average([d.bitrate for d in decoded], weights=seconds)
     return Result(name, codec, float(bits), scores, sum(seconds) / spent, weights)
+
+
+def as_recorded(wave: Tensor, rate: int) -> Tensor:
+    """A decoded wave without what lies above half of the `rate` of the recording.
+
+    As `speechlm-lab decode` writes it, and as every player of such files would.
+    """
+    if rate >= SAMPLE_RATE:
+        return wave
+    back = resample(resample(wave, SAMPLE_RATE, rate), rate, SAMPLE_RATE)
+    return nnf.pad(back, (0, max(0, len(wave) - len(back))))[: len(wave)].clamp(-1, 1)
 
 
 def standard_error(values: np.ndarray, draws: int = 1000) -> float:
@@ -249,6 +266,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=20, help="clips a set, at most")
     parser.add_argument("--checkpoint", type=Path, help="another codec of ours")
     parser.add_argument("--strided", type=Path, help="a strided codec to add")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--json", action="store_true", help="print JSON, no table")
     parser.add_argument("--csv", type=Path, help="write the table to a file, too")
     args = parser.parse_args()
@@ -264,9 +282,9 @@ def main() -> None:
                 lambda wave, codec=codec, k=k: ours(codec, k, wave), size_of(codec),
             )  # fmt: skip
     results, notes = [], []
-    for name, load in SETS.items():
+    for name in args.sets:
         try:
-            clips = load(args.clips)
+            clips = SETS[name](args.clips)
         except DownloadError as error:
             notes.append(f"{name} is left out: {error}")
             continue

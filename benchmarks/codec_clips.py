@@ -15,6 +15,7 @@ from speechlm_lab.recogniser import fold
 
 RMS = 0.1  # level of every clip
 GAP = 0.1  # s of silence after each joined digit
+FSDD_RATE = 8_000  # Hz
 SHORTEST = 2.0  # s, of a TinyVoices clip
 
 
@@ -23,6 +24,7 @@ class Clip(NamedTuple):
 
     wave: Tensor  # [T], float32
     phones: list[str] | None = None  # spoken in it; None: not known
+    rate: int = SAMPLE_RATE  # Hz, at which it was recorded
 
 
 def tiny_voices(count: int) -> list[Clip]:
@@ -54,7 +56,8 @@ def fsdd(count: int) -> list[Clip]:
         take = int(file.stem.rpartition("_")[2])
         takes.setdefault((take, item.speaker), {})[item.text] = item.wave
     chosen = sorted(takes)[:count]
-    return [Clip(join([takes[key][digit] for digit in DIGITS])) for key in chosen]
+    waves = [join([takes[key][digit] for digit in DIGITS]) for key in chosen]
+    return [Clip(wave, rate=FSDD_RATE) for wave in waves]
 
 
 def join(waves: Sequence[Tensor]) -> Tensor:

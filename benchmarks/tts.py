@@ -37,6 +37,15 @@ PROMPTS = (
     "My brother keeps nine green bottles under the table.",
     "We should ask her about the weather in July.",
 )
+# with fewer than six sentences a voice is not known well enough to be told from others
+REFERENCES = (
+    *PROMPTS,
+    "Seven small boats were tied to the wooden pier.",
+    "Why did you leave the kitchen window open again?",
+    "A cold wind blew over the fields all through March.",
+    "Please put the yellow paper back into the box.",
+    "The judge heard both sides and went home early.",
+)
 
 
 def unseen_sentences() -> list[str]:
@@ -73,7 +82,10 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=SpeakConfig.temperature)
     parser.add_argument("--pace", type=float, default=SpeakConfig.pace)
     parser.add_argument("--guidance", type=float, default=SpeakConfig.guidance)
-    parser.add_argument("--exact", type=int, default=SpeakConfig.exact)
+    parser.add_argument("--drawn", type=int, default=SpeakConfig.drawn)
+    parser.add_argument(
+        "--sharpness", type=float, nargs=2, default=SpeakConfig.sharpness
+    )
     parser.add_argument("--free", action="store_true", help="do not keep to the text")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save", type=Path, help="folder for the first waves")
@@ -84,7 +96,8 @@ def main() -> None:
     config = SpeakConfig(
         temperature=options.temperature,
         pace=options.pace,
-        exact=options.exact,
+        drawn=options.drawn,
+        sharpness=tuple(options.sharpness),
         guidance=options.guidance,
         follow=not options.free,
     )
@@ -154,8 +167,8 @@ def main() -> None:
 
 
 def reference(encoder: SpeakerEncoder, speaker: str) -> torch.Tensor:
-    """What a speaker's voice is like, from three sentences of neither set."""
-    said = [speak(text, speaker, seed=9_000).wave for text in PROMPTS]
+    """What a speaker's voice is like, from sentences of neither set."""
+    said = [speak(text, speaker, seed=9_000).wave for text in REFERENCES]
     mean = torch.stack([encoder.embed(wave) for wave in said]).mean(0)
     return mean / mean.norm()
 

@@ -210,6 +210,7 @@ def lay_out(
     blank: int,
     with_text: bool = True,
     with_next: bool = True,
+    babbles: bool = False,
     place: int = 0,
 ) -> Steps:
     """A voice, a text and its speech as the steps of a training sequence.
@@ -219,9 +220,10 @@ def lay_out(
     first: int64 `[S]`, the frame of `codes` at which each token begins.
     codes: int64 `[K, F]`, the speech.
     blank: the code that stands for none, V.
-    with_text: without it the text is left out, which teaches the model to babble, and
-        guidance what to lead away from.
+    with_text: without it the steps of the text and all text slots are empty, which
+        teaches guidance what to lead away from.
     with_next: without it the next token is not named: the model must find it.
+    babbles: leaves out the text and its steps, which teaches the model to babble.
     place: where the text's places begin to count. All are learnt by moving it about.
     """
     levels, frames = codes.shape
@@ -242,9 +244,13 @@ def lay_out(
             max=LONGEST
         ),
     )
-    if not with_text:
-        tokens, says = tokens[:0], torch.zeros_like(says)
-        spoken_text = TextSlots(*[torch.zeros_like(says)] * 5)
+    places = place + 1 + torch.arange(len(tokens))
+    if babbles:
+        tokens, places = tokens[:0], places[:0]
+    if babbles or not with_text:
+        tokens, places = torch.zeros_like(tokens), torch.zeros_like(places)
+        says = torch.zeros_like(says)
+        spoken_text = TextSlots(*[says] * 5)
     before = prompt.shape[1] + len(tokens)
     nothing = codes.new_full((levels, len(tokens) + 1), blank)
     # a step of speech sees the one before it, and what is to be heard in its own
@@ -253,7 +259,6 @@ def lay_out(
         nnf.pad(r, (by, 0))[:length] for r, by in zip(spoken_text, late, strict=True)
     ]
     none = torch.zeros_like(tokens)
-    places = place + 1 + torch.arange(len(tokens))
     read = torch.stack(TextSlots(tokens, none, none, places, none))
     said = torch.stack(speech)
     roles = [(LISTEN, prompt.shape[1]), (READ, len(tokens)), (SPEAK, length)]

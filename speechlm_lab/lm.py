@@ -116,9 +116,10 @@ class LanguageModel(
             self.depth = DepthTransformer(config.of_depth, config.width)
         self.apply(self._start)
         if config.texts:  # waves, so that the next place is a turn away, as in `rotate`
-            turn = rotations(0, config.text_places, config.width, config.rope_base)
-            waves = 0.04 * torch.cat(turn, dim=1)
-            self.text_embeddings[3].weight.data.copy_(waves)
+            half = config.width // 2
+            cos, sin = rotations(0, config.text_places, config.width, config.rope_base)
+            waves = torch.cat([cos[:, :half], sin[:, half:]], dim=1)
+            self.text_embeddings[3].weight.data.copy_(0.04 * waves)
 
     def _start(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):

@@ -5,10 +5,15 @@ says to itself which token it is at. That token is not left to chance: at each s
 the model only decides whether the present one lasts or the next one begins. So
 nothing can be skipped or repeated, and the end is reached. With `follow=False` the
 model chooses among all tokens, and is found to do all of that.
+
+Nor is the sound. A code that is drawn among hundreds that are as likely is noise. So
+the decoder is not given that code's vector but the mean of all codes' vectors under
+their probabilities, and the model reads the code that lies nearest to it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,17 +22,19 @@ from torch.nn import functional as nnf
 from speechlm_lab import layout
 from speechlm_lab.lm import KVCache, LanguageModel
 from speechlm_lab.patterns import delay, undelay
-from speechlm_lab.sampling import guide, sample
+from speechlm_lab.sampling import Sampling, guide, sample
 
 
 @dataclass(frozen=True)
 class SpeakConfig:
-    """How codes and durations are drawn."""
+    """How codes and durations are chosen."""
 
-    temperature: float | tuple[float, ...] = 0.3  # of codes, or of each level's
-    exact: int = 1  # levels that are drawn; those above come nearest to the mean
-    top_k: int | None = None  # of codes
-    top_p: float | None = None  # of codes
+    drawn: int = 0  # levels whose codes are drawn; of the others the mean is heard
+    temperature: float | tuple[float, ...] = 0.3  # of drawn codes, or of each level's
+    top_k: int | None = None  # of drawn codes
+    top_p: float | None = None  # of drawn codes
+    # of the mean on the first level, and on the others: above 1 likely codes count more
+    sharpness: tuple[float, float] = (1.0, 2.0)
     pace: float = 0.3  # spread of durations: 0 the likely median, 1 all that is likely
     guidance: float = 1.5  # strength of the text, 1: as learnt (see sampling.guide)
     follow: bool = True  # keep to the text; False: the model is free to stray
@@ -35,12 +42,33 @@ class SpeakConfig:
     longest_token: int = 100  # frames after which a token must end
     longest: int = 1_500  # frames after which all must end
 
+    def __post_init__(self) -> None:
+        each = self.temperature
+        for t in each if isinstance(each, tuple) else (each,):
+            Sampling(t, self.top_k, self.top_p)  # raises what is wrong with them
+        if self.drawn < 0 or self.pace < 0 or min(self.sharpness) <= 0:
+            raise ValueError(
+                "drawn and pace must be at least 0 and sharpness above it, got "
+                f"{self.drawn}, {self.pace} and {self.sharpness}"
+            )
+
+
+class Frame(NamedTuple):
+    """A frame of speech."""
+
+    codes: Tensor  # int64 [K], as the model reads them
+    latent: Tensor  # float32 [D], as the decoder hears it
+
 
 class Speaking:
-    """One utterance in the making. Iterate over it: each frame's codes `[K]`.
+    """One utterance in the making. Iterate over it: `Frame` after `Frame`.
 
     After that, `tokens` (ids) and `first` (frames) say what was spoken when, and
     `ended` is False where the model had to be stopped.
+
+    prompt: int64 `[K, P]`, codes of the voice, P >= 0.
+    tokens: int64 `[S]`, ids of the text; None: no text.
+    codebooks: float32 `[K, V, D]`, the vectors of the codes.
     """
 
     def __init__(
@@ -48,9 +76,9 @@ class Speaking:
         model: LanguageModel,
         prompt: Tensor,
         tokens: Tensor | None,
+        codebooks: Tensor,
         config: SpeakConfig | None = None,
         generator: torch.Generator | None = None,
-        codebooks: Tensor | None = None,
     ) -> None:
         self.model = model
         self.codebooks = codebooks
@@ -67,16 +95,14 @@ class Speaking:
         self.tokens: list[int] = []
         self.first: list[int] = []
         self.ended = False
-        self.branches = [_Branch(model, prompt, tokens)]
-        if self.config.guidance != 1:
-            self.branches.append(_Branch(model, prompt, None))
+        self.memory = Memory(model, prompt, tokens, self.config.guidance != 1)
 
     @torch.no_grad()
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Frame]:
         levels, blank = self.model.config.codebooks, self.model.config.blank
         behind = layout.LEAD + levels - 1  # steps from a frame's text to its last code
         frames = self.config.longest  # until END says otherwise
-        history: list[Tensor] = []
+        history: list[tuple[Tensor, Tensor]] = []
         texts: list[int] = []
         step = 0
         while step < frames + behind:
@@ -88,19 +114,18 @@ class Speaking:
                 said = layout.hold(layout.begin(layout.END))
                 if step == frames and not self.ended:  # it had to be stopped
                     said = self._begin(layout.begin(layout.END), step)
-            drawn = self.draw()
-            codes = torch.full((levels,), blank)
+            codes, vectors = self.choose()
             for k in range(levels):
-                if 0 <= step - layout.LEAD - k < frames:
-                    codes[k] = drawn[k]
-            history.append(codes)
+                if not 0 <= step - layout.LEAD - k < frames:
+                    codes[k] = blank
+            history.append((codes, vectors))
             texts.append(said)
-            seen = self._seen(texts, step)
-            for i, branch in enumerate(self.branches):
-                branch.advance(codes, seen if i == 0 else torch.zeros_like(seen))
-            if step >= behind:
-                start = step - behind + layout.LEAD
-                yield torch.stack([history[start + k][k] for k in range(levels)])
+            self.memory.advance(codes, self._seen(texts, step))
+            if step >= behind:  # the last code of a frame: level k came k steps before
+                past = history[step - levels + 1 :]
+                rows = [(c[k], v[k]) for k, (c, v) in enumerate(past)]
+                parts, vectors = zip(*rows, strict=True)
+                yield Frame(torch.stack(parts), torch.stack(vectors).sum(0))
             step += 1
 
     def _seen(self, texts: list[int], step: int) -> Tensor:
@@ -118,27 +143,22 @@ class Speaking:
             )
         )
 
-    def draw(self) -> Tensor:
-        """Codes `[K]`, drawn from what the model now expects."""
-        scores = self.branches[0].code_logits
-        if len(self.branches) > 1:
-            without = self.branches[1].code_logits
-            scores = guide(scores, without, self.config.guidance)
-        c, temperature = self.config, self.config.temperature
-        if not isinstance(temperature, tuple):
-            temperature = (temperature,) * len(scores)
-        rows = [
-            sample(row, t, c.top_k, c.top_p, self.generator)
-            for row, t in zip(scores, temperature, strict=True)
-        ]
-        if self.codebooks is not None:
-            for k in range(c.exact, len(rows)):
-                rows[k] = nearest_to_mean(scores[k], self.codebooks[k])
-        return torch.stack(rows)
+    def choose(self) -> tuple[Tensor, Tensor]:
+        """Codes `[K]` of what is now expected, and the vectors `[K, D]` to be heard."""
+        c, scores = self.config, self.memory.code_logits  # [1 or 2, K, V]
+        scores = guide(*scores, c.guidance) if len(scores) == 2 else scores[0]
+        drawn = min(c.drawn, len(scores))
+        codes = draw(scores[:drawn], c, self.generator)
+        books = self.codebooks
+        vectors = [books[k, code] for k, code in enumerate(codes)]
+        sharp = torch.tensor([c.sharpness[min(k, 1)] for k in range(len(scores))])
+        means = mean_vectors((sharp[:, None] * scores)[drawn:], books[drawn:])
+        codes = torch.cat([codes, nearest(means, books[drawn:])])
+        return codes, torch.stack([*vectors, *means])
 
     def _next_text(self, step: int) -> int:
         """The id of this step's text; writes down each token that begins."""
-        scores = self.branches[0].text_logits
+        scores = self.memory.text_logits
         if self.config.follow:
             said = self._hold_or_go_on(scores, step)
         else:
@@ -181,25 +201,51 @@ class Speaking:
         return now if self._lasting > self._ends_below else then
 
 
-def nearest_to_mean(logits: Tensor, codebook: Tensor) -> Tensor:
-    """The code of `codebook` `[V, D]` with the least expected squared distance.
+def draw(
+    logits: Tensor, config: SpeakConfig, generator: torch.Generator | None
+) -> Tensor:
+    """Codes `[k]`, one of each level, drawn from `logits` `[k, V]`."""
+    temperature = config.temperature
+    if not isinstance(temperature, tuple):
+        temperature = (temperature,) * len(logits)
+    codes = [
+        sample(row, t, config.top_k, config.top_p, generator)
+        for row, t in zip(logits, temperature, strict=False)
+    ]
+    return torch.stack(codes) if codes else torch.zeros(0, dtype=torch.long)
 
-    That is the one nearest to the mean vector under the probabilities of `logits`
-    `[V]`. Where hundreds of codes are as likely, as in the fine levels, a drawn one
-    is noise and the likeliest one is arbitrary; this one errs least.
+
+def mean_vectors(logits: Tensor, codebooks: Tensor) -> Tensor:
+    """The mean `[k, D]` of `codebooks` `[k, V, D]` under the odds `logits` `[k, V]`.
+
+    Of all vectors the one with the least expected squared distance to that of the code
+    that would be drawn.
     """
-    mean = logits.softmax(-1) @ codebook
-    return (codebook - mean).square().sum(-1).argmin()
+    return torch.einsum("kv,kvd->kd", logits.softmax(-1), codebooks)
 
 
-class _Branch:
-    """The model with its memory of one sequence."""
+def nearest(vectors: Tensor, codebooks: Tensor) -> Tensor:
+    """For each level the code `[k]` of `codebooks` `[k, V, D]` nearest to `[k, D]`."""
+    return torch.cdist(vectors[:, None], codebooks)[:, 0].argmin(-1)
+
+
+class Memory:
+    """The model with its memory of a sequence, and of the same one without its text.
+
+    `code_logits` `[rows, K, V]` and `text_logits` `[TEXTS]` are what it now expects;
+    the second row, if there is one, is that of the sequence without a text.
+    """
 
     def __init__(
-        self, model: LanguageModel, prompt: Tensor, tokens: Tensor | None
+        self,
+        model: LanguageModel,
+        prompt: Tensor,
+        tokens: Tensor | None,
+        guided: bool = False,
     ) -> None:
         self.model = model
         self.caches = [KVCache() for _ in model.layers]
+        self.reads = torch.tensor([1, 0] if guided else [1])[:, None, None]
         tokens = torch.zeros(0, dtype=torch.long) if tokens is None else tokens
         levels, blank = model.config.codebooks, model.config.blank
         count = len(tokens) + 1  # the last step begins the speech
@@ -221,10 +267,11 @@ class _Branch:
         self._see(codes[:, None], text[:, None], torch.tensor([layout.SPEAK]))
 
     def _see(self, codes: Tensor, text: Tensor, roles: Tensor) -> None:
-        x = self.model.embed(codes[None], text[None], roles[None])
-        x = self.model.hidden(x, self.caches)[0, -1]
-        self.code_logits = torch.stack([head(x) for head in self.model.heads])
-        self.text_logits = self.model.text_head(x)
+        codes = codes.expand(len(self.reads), -1, -1)
+        x = self.model.embed(codes, self.reads * text, roles[None])
+        x = self.model.hidden(x, self.caches)[:, -1]
+        self.code_logits = torch.stack([head(x) for head in self.model.heads], dim=1)
+        self.text_logits = self.model.text_head(x[0])
 
 
 @torch.no_grad()
@@ -237,22 +284,20 @@ def babble(
 ) -> Tensor:
     """Go on with speech without a text: codes `[K, P]` to `[K, P + frames]`.
 
-    `heard`, P >= 0 frames, is taken for the model's own speech so far. Of `config` only
-    what concerns codes is used.
+    `heard`, P >= 0 frames, is taken for the model's own speech so far. All levels are
+    drawn: without a text their mean would be a hum. Of `config` only what concerns
+    drawn codes is used.
     """
     levels, blank = model.config.codebooks, model.config.blank
-    config = replace(
-        config or SpeakConfig(), guidance=1.0
-    )  # there is no text to follow
-    speaking = Speaking(model, heard[:, :0], None, config, generator)
-    branch = speaking.branches[0]
+    config = config or SpeakConfig()
+    memory = Memory(model, heard[:, :0], None)
     total = heard.shape[1] + frames
     steps = delay(nnf.pad(heard, (layout.LEAD, frames), value=-1)[None], blank)[0]
     steps[:, : layout.LEAD] = blank
     for k in range(levels):  # nor are there codes before the first frame
         steps[k, : layout.LEAD + k] = blank
     for s in range(steps.shape[1]):
-        drawn = speaking.draw()
+        drawn = draw(memory.code_logits[0], config, generator)
         steps[:, s] = torch.where(steps[:, s] == -1, drawn, steps[:, s])
-        branch.advance(steps[:, s], torch.zeros(5, dtype=torch.long))
+        memory.advance(steps[:, s], torch.zeros(5, dtype=torch.long))
     return undelay(steps[None])[0][:, layout.LEAD : layout.LEAD + total]

@@ -13,13 +13,12 @@ from speechlm_lab import codec as codecs
 from speechlm_lab import layout
 from speechlm_lab.audio import AudioError, check_wave
 from speechlm_lab.codec import Codec
-from speechlm_lab.codec.chunked import decode_chunks
+from speechlm_lab.codec.chunked import render_chunks
 from speechlm_lab.corpus import tiny_voices
 from speechlm_lab.corpus.items import Span
 from speechlm_lab.lm import LanguageModel
 from speechlm_lab.speaking import SpeakConfig, Speaking, babble
 
-CLONING = SpeakConfig(exact=32)  # no codec here has more levels
 VOICE_SECONDS = (0.5, 3.0)  # of a voice: the least that is taken, the most that is used
 LONGEST_VOICE = 30.0  # s; a longer recording is hardly one voice
 _LEVEL = 0.063  # RMS that a voice is brought to, that of neutral TinyVoices
@@ -39,7 +38,8 @@ class Utterance(NamedTuple):
     """A text that a model has spoken."""
 
     wave: Tensor  # float32 [T]
-    codes: Tensor  # int64 [1, K, F]
+    codes: Tensor  # int64 [1, K, F], as the language model reads its own speech
+    latents: Tensor  # float32 [1, F, D], as the codec's decoder hears it
     tokens: tuple[Span, ...]  # what was said when, as the model says it of itself
     ended: bool  # False: it did not come to an end and was stopped
 
@@ -56,10 +56,10 @@ class SpeechLM:
             )
         self.codec = codec.eval()
         self.lm = lm.eval()
-        # [K, V, D]; None for a codec that has others
-        levels = getattr(codec.quantizer, "levels", [])[: lm.config.codebooks]
-        books = [getattr(level, "codebook", None) for level in levels]
-        self.codebooks = torch.stack(books) if None not in books else None
+        every = torch.arange(lm.config.codebook_size)
+        levels = self.codec.quantizer.levels[: lm.config.codebooks]
+        with torch.no_grad():  # [K, V, D]
+            self.codebooks = torch.stack([level.decode(every) for level in levels])
 
     @classmethod
     def from_pretrained(cls, lm: str | Path | None = None) -> "SpeechLM":
@@ -116,7 +116,7 @@ class SpeechLM:
         frames = round(seconds * self.codec.frame_rate)
         generator = torch.Generator().manual_seed(seed)
         if self.lm.config.texts:
-            drawn = SpeakConfig(temperature, top_k=top_k, top_p=top_p)
+            drawn = SpeakConfig(temperature=temperature, top_k=top_k, top_p=top_p)
             codes = babble(self.lm, prompt[0], frames, drawn, generator)[None]
         else:
             codes = self.lm.generate(
@@ -147,17 +147,19 @@ class SpeechLM:
         Raises TextError for a text that cannot be spoken, AudioError for a voice that
         cannot be used, ValueError for an emotion that does not exist.
         """
-        codes, tokens, ended, passed = [], [], True, 0
+        frames, tokens, ended, passed = [], [], True, 0
         for part in self._speaking(text, voice, emotion, seed, config):
-            codes += list(part)
-            ends = [*part.first[1:], len(codes) - passed]
+            frames += list(part)
+            ends = [*part.first[1:], len(frames) - passed]
             for token, *span in zip(part.tokens, part.first, ends, strict=True):
                 if token != layout.begin(layout.END):
                     begin, end = ((passed + f) / self.codec.frame_rate for f in span)
                     tokens.append(Span(layout.name(token), begin, end))
-            ended, passed = ended and part.ended, len(codes)
-        stacked = torch.stack(codes, dim=1)[None]
-        return Utterance(self.codec.decode(stacked)[0], stacked, tuple(tokens), ended)
+            ended, passed = ended and part.ended, len(frames)
+        codes = torch.stack([frame.codes for frame in frames], dim=1)[None]
+        latents = torch.stack([frame.latent for frame in frames])[None]
+        wave = self.codec.render(latents)[0]
+        return Utterance(wave, codes, latents, tuple(tokens), ended)
 
     def stream(
         self,
@@ -174,20 +176,16 @@ class SpeechLM:
         when the first piece is asked for.
         """
         parts = self._speaking(text, voice, emotion, seed, config)
-        frames = (codes[None, :, None] for part in parts for codes in part)
-        for wave in decode_chunks(self.codec, frames, chunk):
+        latents = (frame.latent[None, :, None] for part in parts for frame in part)
+        for wave in render_chunks(self.codec, latents, chunk):
             yield wave[0]
 
     def clone(
         self, text: str, prompt: Tensor, seed: int = 0,
         emotion: str = layout.ANY, config: SpeakConfig | None = None,
     ) -> Utterance:  # fmt: skip
-        """Say `text` in the voice of `prompt`, a wave `[T]`; see `speak`.
-
-        Without a `config` all levels are drawn, `CLONING`: the mean of the fine ones,
-        which `speak` takes, is easier to understand, but it is nobody's voice.
-        """
-        return self.speak(text, prompt, emotion, seed, config or CLONING)
+        """Say `text` in the voice of `prompt`, a wave `[T]`; see `speak`."""
+        return self.speak(text, prompt, emotion, seed, config)
 
     def _speaking(
         self,
@@ -209,7 +207,7 @@ class SpeechLM:
         for part in layout.split(text):
             tokens = [layout.begin(token) for token in layout.read(part, emotion)]
             yield Speaking(
-                self.lm, heard, torch.tensor(tokens), config, generator, self.codebooks
+                self.lm, heard, torch.tensor(tokens), self.codebooks, config, generator
             )
 
     def listen(self, voice: Tensor | int | str | None) -> Tensor:

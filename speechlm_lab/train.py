@@ -8,7 +8,8 @@ never stopped:
 - a checkpoint holds weights, buffers, the optimizer's averages, random state and step;
 - a new checkpoint takes the old one's name only when it is whole;
 - the number of threads, which decides the order of sums, is part of the settings.
-Started by torchrun it runs on several processes or GPUs, see `parallel`.
+
+It can run on several processes or GPUs, see `parallel`.
 """
 
 import csv
@@ -49,7 +50,8 @@ class TrainConfig:
     weight_decay: float = 0.01  # of AdamW, on matrices only
     clip: float = 1.0  # largest norm of the gradient
     seed: int = 0  # of weights, batches and whatever else is random
-    threads: int = 2  # CPU threads
+    threads: int = 2  # CPU threads of each process
+    processes: int = 1  # that share a batch (see `parallel`); with GPUs one for each
     save_every: float = 20.0  # seconds from one checkpoint to the next
     log_every: int = 20  # steps from one row of the log to the next
 
@@ -139,7 +141,6 @@ def train(
                 saved = time.monotonic()
     if parallel.rank() == 0:
         state.save()
-    parallel.leave()
     return Training(state.step, state.seconds, state.step >= config.steps)
 
 

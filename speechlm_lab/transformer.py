@@ -82,14 +82,15 @@ class KVCache:
 def rotations(
     start: int, steps: int, width: int, base: float, device: torch.device | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Cosines and sines `[steps, width / 2]` for `rotate`, from step `start` on.
+    """Cosines and signed sines `[steps, width]` for `rotate`, from step `start` on.
 
     Channel pair i of step s is turned by the angle s / base^(2i/width).
     """
     exponent = torch.arange(width // 2, device=device) / (width // 2)
     steps = torch.arange(start, start + steps, device=device)
     angle = steps[:, None] * base**-exponent
-    return angle.cos(), angle.sin()
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat([cos, cos], dim=1), torch.cat([-sin, sin], dim=1)
 
 
 def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
@@ -99,8 +100,8 @@ def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     2021, arXiv 2104.09864, equation 34, in the pairing of Llama).
     """
     cos, sin = turn
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    partner = x.roll(x.shape[-1] // 2, dims=-1)  # of each channel, the other one
+    return torch.addcmul(x * cos, partner, sin)
 
 
 class Attention(nn.Module):
@@ -148,10 +149,9 @@ class Attention(nn.Module):
         """Queries, keys and values of `x`, each `[B, heads or kv_heads, S, d]`."""
         batch, steps, width = x.shape
         split = self.qkv(x).view(batch, steps, -1, width // self.heads).transpose(1, 2)
-        queries, keys, values = split.split(
-            [self.heads, self.kv_heads, self.kv_heads], dim=1
-        )
-        return rotate(queries, turn), rotate(keys, turn), values
+        values = split[:, -self.kv_heads :]
+        turned = rotate(split[:, : -self.kv_heads], turn)
+        return turned[:, : self.heads], turned[:, self.heads :], values
 
     def weights(self, x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
         """How much each step looks at each: `[B, heads, S, S]`, rows add up to 1.

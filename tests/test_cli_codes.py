@@ -88,6 +88,18 @@ def test_length_and_rate_come_back(tmp_path, small, samples, rate):
     assert plain.frames == max(1, int(samples * 16_000 / rate + 0.5))
 
 
+def test_nothing_is_made_up_above_what_was_recorded(tmp_path):
+    wave = tiny_voices.speak("She sells six sea shells.", speaker=3).wave
+    audio.save(tmp_path / "a.wav", audio.resample(wave, 16_000, 8_000), 8_000)
+    encode_file(tmp_path / "a.wav", tmp_path / "x.codes")
+    header = decode_file(tmp_path / "x.codes", tmp_path / "b.wav")
+    data, rate = soundfile.read(tmp_path / "b.wav")
+    assert (rate, len(data)) == (16_000, header.samples)
+    power = np.square(np.abs(np.fft.rfft(data)))
+    hertz = np.fft.rfftfreq(len(data), 1 / rate)
+    assert power[hertz > 4_100].sum() < 1e-5 * power.sum()
+
+
 def test_fewer_levels_are_the_first_ones(tmp_path, small, capsys):
     source = write_noise(tmp_path / "in.wav", 20_000)
     out = tmp_path / "x.codes"

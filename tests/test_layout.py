@@ -102,8 +102,13 @@ def test_a_step_sees_what_the_step_before_it_predicts(with_text):
     assert (steps.next_codes[:, ~speech] == BLANK).all()
     assert torch.equal(steps.codes[:, :30], prompt)
     read = steps.text[0][steps.roles == layout.READ]
-    assert torch.equal(read, ids if with_text else ids[:0])
+    assert torch.equal(read, ids * with_text)
     assert with_text or (steps.text == layout.NO_TEXT).all()
+    babble = layout.lay_out(prompt, ids, first, codes, BLANK, babbles=True)
+    assert not babble.text.any() and not babble.next_text.any()
+    kept = steps.roles != layout.READ  # the rest is as it was
+    assert torch.equal(babble.codes, steps.codes[:, kept])
+    assert torch.equal(babble.roles, steps.roles[kept])
 
 
 def test_a_batch_is_filled_up_with_nothing():

@@ -64,6 +64,36 @@ def test_two_processes_train_as_one(tmp_path):
     assert len(rows) == 1 + CONFIG.steps // CONFIG.log_every, "one process writes"
 
 
+RANKS = """
+import sys
+from pathlib import Path
+from speechlm_lab import parallel
+folder = Path(sys.argv[-1])
+path = folder / "made"
+
+def make():
+    made = path.exists()
+    path.write_text(str(parallel.rank()))
+    return made
+
+found = parallel.once(make)
+parallel.wait()
+(folder / f"rank{parallel.rank()}").write_text(f"{found} {parallel.part(10)}")
+sys.exit(7 * parallel.rank())
+"""
+
+
+def test_launch_starts_ranks_that_share_the_work(tmp_path, monkeypatch):
+    (tmp_path / "speechlm_lab_ranks.py").write_text(RANKS)
+    tests = Path(__file__).parent
+    paths = [str(tmp_path), str(tests.parent)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    status = parallel.launch(2, [str(tmp_path)], "speechlm_lab_ranks")
+    assert status == 7, "the worst of them"
+    found = [(tmp_path / f"rank{i}").read_text() for i in range(2)]
+    assert found == ["False 5", "True 5"], "rank 0 makes, rank 1 finds; half a batch"
+
+
 def test_alone_nothing_changes():
     model = nn.Linear(2, 1)
     before = [p.clone() for p in model.parameters()]

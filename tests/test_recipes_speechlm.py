@@ -12,6 +12,7 @@ from speechlm_lab.lm import LanguageModel, LMConfig
 from speechlm_lab.recipes import speechlm as recipes
 from speechlm_lab.recipes.speechlm import SpeechLMRecipe, steps_loss
 from speechlm_lab.recipes.utterances import UtteranceConfig
+from speechlm_lab.recogniser import PhoneErrors
 from speechlm_lab.speechlm import SpeechLM
 from speechlm_lab.train import TrainConfig
 
@@ -90,16 +91,36 @@ def folder(tmp_path, monkeypatch):
     codec.save_pretrained(tmp_path / "codec")
     measured = {"phone error rate, spoken": "none"}
     monkeypatch.setattr(recipes, "measure", lambda *_: measured)
-    recipe = SpeechLMRecipe(
-        codec=str(tmp_path / "codec"),
+    assert small(tmp_path).run(tmp_path / "lm").finished
+    return tmp_path
+
+
+def small(folder, **settings):
+    return SpeechLMRecipe(
+        codec=str(folder / "codec"),
         lm=SMALL,
         train=TrainConfig(steps=3, threads=1),
         data=UtteranceConfig(count=12, speakers=2),
         batch=2,
         weights=(2.0, 1.0),
+        **settings,
     )
-    assert recipe.run(tmp_path / "lm").finished
-    return tmp_path
+
+
+def test_looking_on_the_way_changes_nothing(folder, monkeypatch, capsys):
+    def spoken_errors(model, count):
+        torch.rand(3)  # whatever it draws
+        return PhoneErrors(substitutions=1, length=8)
+
+    monkeypatch.setattr(recipes, "spoken_errors", spoken_errors)
+    assert small(folder, checks=2).run(folder / "watched").finished
+    printed = [line for line in capsys.readouterr().out.splitlines() if "rate" in line]
+    assert [line.split(", ")[1] for line in printed] == [
+        "1 steps: phone error rate 12.5%", "2 steps: phone error rate 12.5%"
+    ]  # fmt: skip
+    one, two = ((folder / f / "model.safetensors").read_bytes()
+                for f in ("lm", "watched"))  # fmt: skip
+    assert one == two
 
 
 def test_a_training_leaves_a_model_that_speaks(folder):
@@ -118,4 +139,4 @@ def test_a_training_leaves_a_model_that_speaks(folder):
 def test_the_laptop_recipe_brings_its_own_codec():
     recipe = recipes.speechlm_laptop()
     assert recipe.codec_recipe.name == "codec-laptop"
-    assert recipe.train.threads == 2
+    assert recipe.train.processes == recipe.codec_recipe.train.processes == 2

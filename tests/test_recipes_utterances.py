@@ -55,7 +55,8 @@ def test_they_are_kept_and_others_are_not_mistaken_for_them(codec, tmp_path):
 
 
 def batch(data, seed=0, **shares):
-    none = {"without_voice": 0.0, "without_text": 0.0, "any_emotion": 0.0}
+    names = ("without_voice", "without_text", "babbles", "any_emotion")
+    none = dict.fromkeys(names, 0.0)
     choice = Choice(prompt=(5, 20), **(none | shares))
     return sample_steps(data, 4, 16, choice, torch.Generator().manual_seed(seed))
 
@@ -89,7 +90,11 @@ def test_voice_text_and_emotion_can_be_left_out(data):
     steps = batch(data, without_voice=1.0)
     assert (steps.codes[steps.roles[:, None].expand_as(steps.codes) == 0] == 16).all()
     steps = batch(data, without_text=1.0)
-    assert (steps.roles != layout.READ).all() and (steps.next_text == 0).all()
+    assert (steps.roles == layout.READ).any(1).all()
+    assert not steps.text.any() and not steps.next_text.any()
+    steps = batch(data, babbles=1.0)
+    assert (steps.roles != layout.READ).all()
+    assert not steps.text.any() and not steps.next_text.any()
     steps = batch(data, any_emotion=1.0)
     opening = [int(row[row > 0][0]) for row in steps.text[:, 0]]
     assert opening == [layout.begin("<any>")] * 4

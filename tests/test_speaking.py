@@ -5,12 +5,20 @@ import torch
 
 from speechlm_lab import layout
 from speechlm_lab.lm import LanguageModel, LMConfig
-from speechlm_lab.speaking import SpeakConfig, Speaking, babble, nearest_to_mean
+from speechlm_lab.speaking import (
+    Memory,
+    SpeakConfig,
+    Speaking,
+    babble,
+    mean_vectors,
+    nearest,
+)
 
 SMALL = LMConfig(
     codebooks=3, codebook_size=11, width=24, layers=2, heads=2, hidden=40,
     texts=layout.TEXTS, roles=layout.ROLES,
 )  # fmt: skip
+BOOKS = torch.randn(3, 11, 5, generator=torch.Generator().manual_seed(0))
 TOKENS = torch.tensor([layout.begin(t) for t in layout.read("hi, you.")])
 
 
@@ -21,11 +29,13 @@ def model():
 
 
 def run(model, seed=0, prompt=4, **settings):
+    settings = {"drawn": 3, "sharpness": (1.0, 1.0), **settings}
     speaking = Speaking(
-        model, torch.zeros(3, prompt, dtype=torch.long), TOKENS,
+        model, torch.zeros(3, prompt, dtype=torch.long), TOKENS, BOOKS,
         SpeakConfig(**settings), torch.Generator().manual_seed(seed),
     )  # fmt: skip
-    return speaking, torch.stack(list(speaking), dim=1)
+    speaking.frames = list(speaking)
+    return speaking, torch.stack([frame.codes for frame in speaking.frames], dim=1)
 
 
 def test_it_says_each_token_once_and_in_order(model):
@@ -100,7 +110,7 @@ def test_babble_goes_on_with_what_it_heard(model, given):
     # each new code is the likeliest in the sequence of training without a text
     first = torch.zeros(1, dtype=torch.long)
     steps = layout.lay_out(
-        heard[:, :0], TOKENS[:1], first, out, SMALL.blank, with_text=False
+        heard[:, :0], TOKENS[:1], first, out, SMALL.blank, babbles=True
     )
     steps = layout.stack([steps], SMALL.blank)
     best = model(steps.codes, None, steps.text, steps.roles)[0].argmax(-1)
@@ -109,13 +119,65 @@ def test_babble_goes_on_with_what_it_heard(model, given):
         assert torch.equal(best[k, at : at + 6], out[k, given:])
 
 
-def test_the_code_that_errs_least():
-    codebook = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.4, 0.1], [9.0, 9.0]])
-    sure = torch.tensor([-9.0, 9.0, -9.0, -9.0])
-    assert nearest_to_mean(sure, codebook) == 1
-    # as likely here as there: the one in between, though it is not likely itself
-    torn = torch.tensor([9.0, 9.0, 0.0, -9.0])
-    assert nearest_to_mean(torn, codebook) == 2
-    chance = torch.rand(4).softmax(0)
-    errors = [(chance * (codebook - c).square().sum(1)).sum() for c in codebook]
-    assert nearest_to_mean(chance.log(), codebook) == torch.stack(errors).argmin()
+def test_a_drawn_code_is_heard_as_its_own_vector(model):
+    speaking, codes = run(model, temperature=1.0)
+    for codes, latent in speaking.frames:
+        assert torch.allclose(latent, BOOKS[torch.arange(3), codes].sum(0))
+
+
+def test_the_others_are_heard_as_means(model):
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    speaking, codes = run(model, drawn=0, guidance=1.0, pace=0.0)
+    assert torch.equal(codes, run(model, 1, drawn=0, guidance=1.0, pace=0.0)[1])
+    steps = layout.lay_out(
+        torch.zeros(3, 4, dtype=torch.long), TOKENS, torch.tensor(speaking.first[:-1]),
+        codes, SMALL.blank,
+    )  # fmt: skip
+    steps = layout.stack([steps], SMALL.blank)
+    odds = model(steps.codes, None, steps.text, steps.roles)[0].softmax(-1)
+    start = odds.shape[1] - codes.shape[1] - 2  # the step of the first level's first
+    for f, frame in enumerate(speaking.frames):
+        heard = sum(odds[k, start + f + k] @ BOOKS[k] for k in range(3))
+        assert torch.allclose(heard, frame.latent, atol=1e-4)
+    # so sharp that only the likeliest counts: it is as if that were drawn, greedily
+    sharp, drawn = (
+        run(model, drawn=0, sharpness=(1e9, 1e9)),
+        run(model, temperature=0.0),
+    )
+    assert torch.equal(sharp[1], drawn[1])
+
+
+def test_the_second_row_is_the_sequence_without_a_text(model):
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    speaking, codes = run(model, guidance=2.0)
+    first = torch.tensor(speaking.first[:-1])
+    for row, with_text in enumerate([True, False]):
+        steps = layout.stack([
+            layout.lay_out(torch.zeros(3, 4, dtype=torch.long), TOKENS, first, codes,
+                           SMALL.blank, with_text=with_text)
+        ], SMALL.blank)  # fmt: skip
+        logits = model(steps.codes, None, steps.text, steps.roles)[0, :, -1]
+        # the last step that was laid out has been seen, too, and one more after it
+        memory = Memory(model, torch.zeros(3, 4, dtype=torch.long), TOKENS, True)
+        after = 4 + len(TOKENS) + 1
+        for s in range(after, steps.codes.shape[2]):
+            memory.advance(steps.codes[0, :, s], steps.text[0, :, s])
+        assert torch.allclose(memory.code_logits[row], logits, atol=1e-4)
+
+
+def test_the_mean_errs_least():
+    torch.manual_seed(0)
+    books, logits = torch.randn(2, 7, 3), 2 * torch.randn(2, 7)
+    means, chance = mean_vectors(logits, books), logits.softmax(-1)
+    assert torch.allclose(means[1], (chance[1, :, None] * books[1]).sum(0))
+
+    def error(vectors):
+        return (chance * (books - vectors[:, None]).square().sum(-1)).sum(-1)
+
+    for _ in range(20):
+        assert (error(means + 0.1 * torch.randn(2, 3)) > error(means)).all()
+    # and of the codes the one nearest to it
+    best = torch.stack([error(books[:, v]) for v in range(7)]).argmin(0)
+    assert torch.equal(nearest(means, books), best)

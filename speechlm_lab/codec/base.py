@@ -101,4 +101,9 @@ class BaseCodec(nn.Module):
         if latents.shape[1] == 0:
             raise ValueError("these codes hold no frame: decode [B, k, F] with F > 0")
         check_length(length, latents.shape[1] * self.hop)
-        return self.decoder(latents)[:, :length].clamp(-1, 1)
+        return self.render(latents)[:, :length]
+
+    @torch.no_grad()
+    def render(self, latents: Tensor) -> Tensor:
+        """Wave `[B, F * hop]` of latents `[B, F, D]`, clipped to [-1, 1]."""
+        return self.decoder(latents).clamp(-1, 1)

@@ -150,7 +150,6 @@ def encode_chunks(
         yield codes[..., start // hop : -(-end // hop)].cpu()
 
 
-@torch.no_grad()
 def decode_chunks(
     codec: Codec, codes: Iterable[Tensor], chunk: int = CHUNK
 ) -> Iterator[Tensor]:
@@ -165,6 +164,15 @@ def decode_chunks(
         Waves `[B, t]`, F * hop samples in all. Joined, they are `codec.decode` of the
         joined codes, to float32 rounding.
     """
+    latents = (codec.quantizer.decode(c.to(_device(codec))).mT for c in codes)
+    return render_chunks(codec, latents, chunk)
+
+
+@torch.no_grad()
+def render_chunks(
+    codec: Codec, latents: Iterable[Tensor], chunk: int = CHUNK
+) -> Iterator[Tensor]:
+    """`decode_chunks` for latents, pieces `[B, D, f]` of any lengths f."""
     context, fold = decoder_context(codec), codec.config.fold
     decoder, state = codec.decoder, None
     # A sample is made by the windows that lie over it, and these read the sources up to
@@ -172,10 +180,9 @@ def decode_chunks(
     # is handed on from chunk to chunk.
     lap = -(-codec.config.window // codec.hop)
     around = (context.before + lap, context.after + lap)
-    for window, start, end in windows(codes, chunk, *around):
-        latents = codec.quantizer.decode(window.to(_device(codec)))
-        controls = decoder.controls(latents)
-        first, last = max(0, start - lap), min(end + lap, latents.shape[1])
+    for window, start, end in windows(latents, chunk, *around):
+        controls = decoder.controls(window.mT)
+        first, last = max(0, start - lap), min(end + lap, window.shape[-1])
         near = Controls(*(c[:, first * fold : last * fold] for c in controls))
         state = state or decoder.start(near)
         wave = decoder.render(near, state).clamp(-1, 1)

@@ -140,6 +140,8 @@ def decode_file(
         codec: the one that encoded it; the shipped one when None.
         original_rate: write the original's rate and number of samples. Otherwise it is
             the codec's rate (16 kHz): what lies above half of that is lost anyway.
+            Where the original's rate is the lower one, what the decoder makes up above
+            half of it is taken out, since it was never there.
 
     Raises:
         CodesError: missing, no `.codes` file, damaged, or made by another codec.
@@ -162,9 +164,14 @@ def decode_file(
         blocks = (wave[0] for wave in decode_chunks(codec, pieces))
         blocks = exactly(blocks, header.samples)
         rate, samples = header.sample_rate, header.samples
-        if original_rate:
+        narrow = header.original_rate < header.sample_rate
+        if original_rate or narrow:
             rate, samples = header.original_rate, header.original_samples
             blocks = resample_blocks(blocks, header.sample_rate, rate)
+            blocks = exactly(blocks, samples)
+        if narrow and not original_rate:
+            blocks = resample_blocks(blocks, rate, header.sample_rate)
+            rate, samples = header.sample_rate, header.samples
             blocks = exactly(blocks, samples)
         save_blocks(target, blocks, rate, samples)
     return header

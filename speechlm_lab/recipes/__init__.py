@@ -15,10 +15,14 @@ and ends in the same weights.
 """
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from speechlm_lab import parallel
 from speechlm_lab.recipes.codec import CodecRecipe, codec_laptop, codec_strided
 from speechlm_lab.recipes.dac_small import DacSmallRecipe
 from speechlm_lab.recipes.lm import LMRecipe
@@ -60,17 +64,19 @@ def run(
     threads: int | None = None,
     minutes: float | None = None,
     codec: str | None = None,
+    processes: int | None = None,
 ) -> Training:
     """Run a recipe, by its `name` in RECIPES, in the folder `out` (runs/<name>).
 
-    `steps`, `threads` and `minutes` (of training audio) replace those of the recipe;
+    `steps`, `threads`, `minutes` (of training audio) replace those of the recipe, and
+    so does `processes`, but they are started by `main`;
     `codec` is the folder of the codec that "lm" or "speechlm" learns from. Without
     `resume` a training in `out` is begun anew. Raises TrainError with the remedy.
     """
     if name not in RECIPES:
         raise TrainError(f"no recipe {name!r}: choose from {', '.join(RECIPES)}")
     recipe = RECIPES[name]()
-    changes = {"steps": steps, "threads": threads}
+    changes = {"steps": steps, "threads": threads, "processes": processes}
     changes = {key: value for key, value in changes.items() if value is not None}
     recipe = replace(recipe, train=replace(recipe.train, **changes))
     if minutes is not None:
@@ -96,6 +102,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="minutes of training audio")
     parser.add_argument("--threads", type=int, help="CPU threads (codec: 1, lm: 2)")
     parser.add_argument(
+        "--processes", type=int, help="that share the work (default: the recipe's)"
+    )
+    parser.add_argument(
         "--codec", help="folder of the codec of lm and speechlm (default: shipped)"
     )
     parser.add_argument(
@@ -103,7 +112,11 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="begin anew instead of resuming what is in the folder",
     )
+    argv = sys.argv[1:] if argv is None else argv
     options = vars(parser.parse_args(argv))
+    processes = options["processes"] or _processes(options["name"])
+    if processes > 1 and parallel.count() == 1:
+        return parallel.launch(processes, ["train", *argv])
     resume = not options.pop("restart")
     try:
         training = run(**options, resume=resume)
@@ -111,6 +124,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"speechlm-lab train: {error}", file=sys.stderr)
         return 1
     if not training.finished:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        if parallel.rank() == 0:
+            print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 0
+
+
+def _processes(name: str) -> int:
+    """How many processes share a recipe's work on this machine."""
+    wanted = RECIPES[name]().train.processes
+    return torch.cuda.device_count() or min(wanted, os.cpu_count() or 1)

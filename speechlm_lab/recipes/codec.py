@@ -59,7 +59,7 @@ class CodecRecipe:
     def run(self, folder: Path, resume: bool = True) -> Training:
         """Train, measure and save; takes up what `folder` holds of this recipe."""
         folder.mkdir(parents=True, exist_ok=True)
-        pool = make_pool(self.pool, folder / "pool.npz", 2)
+        pool = parallel.once(lambda: make_pool(self.pool, folder / "pool.npz", 2))
         real = self._recordings()
         seed_all(self.train.seed)
         ours = isinstance(self.codec, CodecConfig)
@@ -147,9 +147,10 @@ class CodecRecipe:
         """
         generator = step_generator(self.train.seed, step)
         length = int(self.clip * SAMPLE_RATE)
-        count = round(self.batch * self.real) if real else 0
+        batch = parallel.part(self.batch)
+        count = round(batch * self.real) if real else 0
         at = torch.randint(
-            len(pool.wave) - length, (self.batch - count,), generator=generator
+            len(pool.wave) - length, (batch - count,), generator=generator
         )
         frames = -(-length // self.codec.hop)
         phones = pool.phones(at, frames, self.codec.hop)
@@ -160,7 +161,7 @@ class CodecRecipe:
             row = torch.from_numpy(stream[begin : begin + length]).float()
             rows.append(row[None] / 32768)
         wave = torch.cat(rows)
-        gain, noise = torch.rand(2, self.batch, 1, generator=generator)
+        gain, noise = torch.rand(2, batch, 1, generator=generator)
         white = torch.randn(wave.shape, generator=generator)
         loud = wave * 10 ** (self.quietest * gain / 20)
         return loud + white * 10 ** (self.noise / 20) * noise, phones
@@ -169,7 +170,8 @@ class CodecRecipe:
         self, model: Codec | StridedCodec, pool: Pool, real: list[np.ndarray]
     ) -> None:
         # batches from beyond the last step, so that they are not the first ones again
-        steps = range(self.train.steps, self.train.steps + self.start_batches)
+        count = self.start_batches * parallel.count()
+        steps = range(self.train.steps, self.train.steps + count)
         clips = [self.sample_batch(pool, real, step)[0] for step in steps]
         generator = step_generator(self.train.seed, self.train.steps)
         model.start(torch.cat(clips).to(parallel.device()), generator)
@@ -179,7 +181,7 @@ def codec_laptop() -> CodecRecipe:
     """The same in about ten minutes on two cores, data and all."""
     return CodecRecipe(
         name="codec-laptop",
-        train=TrainConfig(steps=3_000, threads=1),
+        train=TrainConfig(steps=3_000, threads=1, processes=2),
         pool=PoolConfig(minutes=60),
         start_batches=60,
         refit=Refit(minutes=10, passes=3),

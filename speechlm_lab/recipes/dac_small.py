@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as nnf
 
+from speechlm_lab import parallel
 from speechlm_lab.codec import SpectralLoss
 from speechlm_lab.codec.descript import DescriptAdapter, import_dac
 from speechlm_lab.corpus.tiny_voices import SAMPLE_RATE
@@ -89,7 +90,9 @@ class DacSmallRecipe:
     def run(self, folder: Path, resume: bool = True) -> Training:
         """Train, measure and save; takes up what `folder` holds of this recipe."""
         folder.mkdir(parents=True, exist_ok=True)
-        pool = make_pool(self.pool, folder / "pool.npz", self.train.threads)
+        pool = parallel.once(
+            lambda: make_pool(self.pool, folder / "pool.npz", self.train.threads)
+        )
         seed_all(self.train.seed)
         model = import_dac().DAC(**asdict(self.model))
         spectral = SpectralLoss(self.model.sample_rate)
@@ -118,7 +121,7 @@ class DacSmallRecipe:
 
         settings = {k: v for k, v in asdict(self).items() if k not in ("train", "test")}
         training = train(model, loss, self.train, folder, settings, resume)
-        if training.finished:
+        if training.finished and parallel.rank() == 0:
             save_dac(model, self.model, folder)  # and measure what was saved
             test = make_pool(self.test, folder / "test.npz", self.train.threads)
             metrics = measure(DescriptAdapter(load_dac_small(folder)), test)
@@ -141,9 +144,10 @@ class DacSmallRecipe:
         """Clips `[B, T]` of one step, each at its own loudness, with a little noise."""
         generator = step_generator(self.train.seed, step)
         length = int(self.clip * SAMPLE_RATE)
-        at = torch.randint(len(pool.wave) - length, (self.batch,), generator=generator)
+        batch = parallel.part(self.batch)
+        at = torch.randint(len(pool.wave) - length, (batch,), generator=generator)
         wave = pool.clips(at, length)
-        gain, noise = torch.rand(2, self.batch, 1, generator=generator)
+        gain, noise = torch.rand(2, batch, 1, generator=generator)
         white = torch.randn(wave.shape, generator=generator)
         loud = wave * 10 ** (self.quietest * gain / 20)
         return loud + white * 10 ** (self.noise / 20) * noise

@@ -74,7 +74,7 @@ class LMRecipe:
     def run(self, folder: Path, resume: bool = True) -> Training:
         """Train, measure and save; takes up what `folder` holds of this recipe."""
         folder.mkdir(parents=True, exist_ok=True)
-        streams = self._codes(self.pool, folder, "pool")
+        streams = parallel.once(lambda: self._codes(self.pool, folder, "pool"))
         seed_all(self.train.seed)
         model = LanguageModel(self.lm)
         device = parallel.device()
@@ -82,7 +82,8 @@ class LMRecipe:
 
         def loss(step: int) -> dict[str, Tensor]:
             generator = step_generator(self.train.seed, step)
-            codes = sample_codes(streams, self.batch, self.frames, generator)
+            batch = parallel.part(self.batch)
+            codes = sample_codes(streams, batch, self.frames, generator)
             codes = codes.to(device)
             by_level = model.loss(codes, self.mask)
             total = (weights * by_level).sum()

@@ -1,5 +1,7 @@
 """The training of the shipped speech language model: text to speech in any voice."""
 
+import time
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -47,12 +49,13 @@ class SpeechLMRecipe:
     )
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=4_000,
+            steps=10_000,
             learning_rate=1.5e-3,
             warmup=100,
             betas=(0.9, 0.98),
             weight_decay=0.05,
             threads=1,
+            processes=2,
         )
     )
     data: UtteranceConfig = field(default_factory=UtteranceConfig)
@@ -61,6 +64,7 @@ class SpeechLMRecipe:
     mask: float = 0.8  # most of a sequence's speech steps whose codes are blanked out
     weights: tuple[float, ...] = (3.0, 2.0, 1.0, 0.7)  # of levels' losses
     text_weight: float = 1.0  # of the text stream's loss
+    checks: int = 0  # times that phone errors are measured along the way, and printed
 
     def __post_init__(self) -> None:
         if len(self.weights) != self.lm.codebooks:
@@ -72,17 +76,21 @@ class SpeechLMRecipe:
     def run(self, folder: Path, resume: bool = True) -> Training:
         """Train, measure and save; takes up what `folder` holds of this recipe."""
         folder.mkdir(parents=True, exist_ok=True)
-        source = self.codec
+        source, began = self.codec, time.perf_counter()
         if self.codec_recipe is not None:
             source = str(folder / "codec")
             before = self.codec_recipe.run(folder / "codec", resume)
             if not before.finished:
                 return before
+            parallel.wait()  # until rank 0 has written it
         torch.set_num_threads(self.train.threads)
         codec = Codec.from_pretrained(source or SHIPPED).eval()
         fingerprint = _fingerprint(source)
-        data = make_utterances(
-            self.data, codec, self.lm.codebooks, folder / "utterances.npz", fingerprint
+        path = folder / "utterances.npz"
+        data = parallel.once(
+            lambda: make_utterances(
+                self.data, codec, self.lm.codebooks, path, fingerprint
+            )
         )
         seed_all(self.train.seed)
         model = LanguageModel(self.lm)
@@ -91,15 +99,27 @@ class SpeechLMRecipe:
         weights /= weights.sum()
 
         def loss(step: int) -> dict[str, Tensor]:
+            due = step and step % (self.train.steps // (self.checks + 1)) == 0
+            if due and parallel.rank() == 0:
+                check(step)
             generator = step_generator(self.train.seed, step)
-            steps = sample_steps(
-                data, self.batch, self.lm.blank, self.choice, generator
-            )
+            batch = parallel.part(self.batch)
+            steps = sample_steps(data, batch, self.lm.blank, self.choice, generator)
             steps = Steps(*[part.to(device) for part in steps])
             losses = steps_loss(model, steps, self.mask)
             names = [f"level_{k}" for k in range(len(losses) - 1)] + ["text"]
             total = (weights * losses).sum()
             return {"loss": total, **dict(zip(names, losses, strict=True))}
+
+        def check(step: int) -> None:
+            with torch.random.fork_rng():  # the training goes on as if without it
+                copy = deepcopy(model).cpu()
+                rate = spoken_errors(SpeechLM(codec, copy), 20).rate
+            minutes = (time.perf_counter() - began) / 60
+            print(
+                f"{minutes:.1f} minutes, {step:,} steps: phone error rate {rate:.1%}",
+                flush=True,
+            )
 
         # the recipe as the checkpoint keeps it, less what `train` adds itself
         settings = {k: v for k, v in asdict(self).items() if k != "train"}
@@ -131,8 +151,9 @@ def speechlm_laptop() -> SpeechLMRecipe:
         recipe,
         name="speechlm-laptop",
         codec_recipe=codec_laptop(),
-        train=replace(recipe.train, steps=2_000, threads=2),
+        train=replace(recipe.train, steps=4_400),
         data=replace(recipe.data, count=15_000, speakers=1_000),
+        checks=4,
     )
 
 
@@ -163,6 +184,18 @@ def steps_loss(model: LanguageModel, steps: Steps, mask: float = 0.0) -> Tensor:
     )
     losses.append(total / (text != layout.NO_TEXT).sum().clamp(min=1))
     return torch.stack(losses)
+
+
+@torch.no_grad()
+def spoken_errors(model: SpeechLM, count: int) -> PhoneErrors:
+    """Phone errors of the first of the sentences and voices of `measure`."""
+    judge, errors = load_recogniser(), PhoneErrors()
+    for i, text in enumerate(test_sentences()[:count]):
+        speaker = f"held-out:{i % 20}"
+        said = model.speak(text, speaker, "neutral", seed=i).wave
+        truth = fold(speak(text, speaker, seed=i).phones)
+        errors += phone_errors(truth, judge.phones(said))
+    return errors
 
 
 @torch.no_grad()

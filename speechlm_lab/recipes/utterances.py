@@ -40,8 +40,9 @@ class Choice:
     prompt: tuple[int, int] = (25, 125)  # frames of the voice, from, to
     places: int = 128  # where a text's places begin to count, from 0
     without_voice: float = 0.05  # share that hears no voice
-    without_text: float = 0.1  # share that reads no text
-    without_next: float = 0.3  # share that is not told which token comes next
+    without_text: float = 0.05  # share that reads an empty text
+    babbles: float = 0.05  # share that reads none
+    without_next: float = 0.15  # share that is not told which token comes next
     any_emotion: float = 0.15  # share that is not told the emotion
 
 
@@ -168,9 +169,9 @@ def sample_steps(
     room = longest + rng.integers(choice.prompt[0], choice.prompt[1] + 1)
     rows = []
     for u in chosen:
-        without = rng.random(4) < (
+        without = rng.random(5) < (
             choice.without_voice, choice.without_text, choice.any_emotion,
-            choice.without_next,
+            choice.without_next, choice.babbles,
         )  # fmt: skip
         frames = 0 if without[0] else min(room - _length(data, u), choice.prompt[1])
         tokens = torch.from_numpy(data.tokens[slice(*data.texts[u : u + 2])]).long()
@@ -185,6 +186,7 @@ def sample_steps(
                 blank,
                 with_text=not without[1],
                 with_next=not without[3],
+                babbles=bool(without[4]),
                 place=int(rng.integers(choice.places)),
             )
         )
