@@ -17,8 +17,9 @@ pitch by its last bits too, so that after minutes the pulses may come a thousand
 period early or late.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -40,8 +41,8 @@ class Context(NamedTuple):
 def encoder_context(codec: Codec) -> Context:
     """Frames of sound around its own that a frame of codes depends on.
 
-    Measured, so that it holds for every configuration: NaN is put into one frame, and
-    the frames that it reaches are those that depend on it.
+    Measured, once for each codec, so that it holds for every configuration: NaN is put
+    into one frame, and the frames that it reaches are those that depend on it.
 
     Raises:
         ValueError: there is no end to it, as with a recurrent layer or attention.
@@ -52,7 +53,7 @@ def encoder_context(codec: Codec) -> Context:
         wave[:, count // 2] = torch.nan
         return codec.latents(wave.flatten(1).to(_device(codec)))
 
-    return _context(reached)
+    return _known(_ENCODERS, codec, reached)
 
 
 def decoder_context(codec: Codec) -> Context:
@@ -70,7 +71,22 @@ def decoder_context(codec: Codec) -> Context:
         )  # fmt: skip
         return controls.reshape(1, count, -1)
 
-    return _context(reached)
+    return _known(_DECODERS, codec, reached)
+
+
+# contexts by codec, so that no later stream waits for the measurement
+_ENCODERS: MutableMapping[Codec, Context] = WeakKeyDictionary()
+_DECODERS: MutableMapping[Codec, Context] = WeakKeyDictionary()
+
+
+def _known(
+    found: MutableMapping[Codec, Context],
+    codec: Codec,
+    reached: Callable[[int], Tensor],
+) -> Context:
+    if codec not in found:
+        found[codec] = _context(reached)
+    return found[codec]
 
 
 @torch.no_grad()
