@@ -37,6 +37,9 @@ class SpeakConfig:
     sharpness: tuple[float, float] = (1.0, 2.0)
     pace: float = 0.3  # spread of durations: 0 the likely median, 1 all that is likely
     guidance: float = 1.5  # strength of the text, 1: as learnt (see sampling.guide)
+    voice_guidance: float = (
+        1.0  # of the voice, in the same way; takes half as long again
+    )
     follow: bool = True  # keep to the text; False: the model is free to stray
     text_temperature: float = 1.0  # of the text that it then says to itself
     longest_token: int = 100  # frames after which a token must end
@@ -96,6 +99,10 @@ class Speaking:
         self.first: list[int] = []
         self.ended = False
         self.memory = Memory(model, prompt, tokens, self.config.guidance != 1)
+        # the same without the voice, if that is to be led away from
+        self.voiceless = None
+        if self.config.voice_guidance != 1 and prompt.shape[1]:
+            self.voiceless = Memory(model, prompt[:, :0], tokens)
 
     @torch.no_grad()
     def __iter__(self) -> Iterator[Frame]:
@@ -120,7 +127,10 @@ class Speaking:
                     codes[k] = blank
             history.append((codes, vectors))
             texts.append(said)
-            self.memory.advance(codes, self._seen(texts, step))
+            seen = self._seen(texts, step)
+            self.memory.advance(codes, seen)
+            if self.voiceless is not None:
+                self.voiceless.advance(codes, seen)
             if step >= behind:  # the last code of a frame: level k came k steps before
                 past = history[step - levels + 1 :]
                 rows = [(c[k], v[k]) for k, (c, v) in enumerate(past)]
@@ -145,8 +155,12 @@ class Speaking:
 
     def choose(self) -> tuple[Tensor, Tensor]:
         """Codes `[K]` of what is now expected, and the vectors `[K, D]` to be heard."""
-        c, scores = self.config, self.memory.code_logits  # [1 or 2, K, V]
-        scores = guide(*scores, c.guidance) if len(scores) == 2 else scores[0]
+        c, rows = self.config, self.memory.code_logits  # [1 or 2, K, V]
+        scores = guide(*rows, c.guidance) if len(rows) == 2 else rows[0]
+        if self.voiceless is not None:  # what the voice changes, in nats, once more
+            (nobody,) = self.voiceless.code_logits.log_softmax(-1)
+            voice = rows[0].log_softmax(-1) - nobody
+            scores = scores + (c.voice_guidance - 1) * voice
         drawn = min(c.drawn, len(scores))
         codes = draw(scores[:drawn], c, self.generator)
         books = self.codebooks

@@ -30,22 +30,54 @@ def by_change(tokens, first, length, N):
     return bare + N * same
 
 
+def left_sided(wrap, held):
+    """The token is looked up with the left side of searchsorted."""
+
+    def answer(tokens, first, length, N):
+        steps = torch.arange(length)
+        place = torch.searchsorted(first, steps) - 1
+        stream = tokens[place if wrap else place.clamp(min=0)] + N
+        if not held:
+            stream[first] -= N
+        return stream
+
+    return answer
+
+
+def last_cut(begins):
+    """The stream is filled between neighbours in `first`: none follows the last."""
+
+    def answer(tokens, first, length, N):
+        stream = monologue(tokens, first, length, N)
+        stream[int(first[-1]) + begins :] = 0
+        return stream
+
+    return answer
+
+
 def early(tokens, first, length, N):
     stream = monologue(tokens, first, length, N)
     return torch.cat([stream[1:], stream[-1:]])
 
 
-def go_on(logits, token, N):
-    return torch.sigmoid(logits[1 : 1 + N].logsumexp(0) - logits[token + N])
+def start(logits, N):
+    return logits[:, 1 : 1 + N].logsumexp(1)
 
 
-def any_lasts(logits, token, N):
-    lasts = logits[1 + N :].logsumexp(0)
-    return torch.sigmoid(logits[1 : 1 + N].logsumexp(0) - lasts)
+def take(logits, ids):
+    return logits.gather(1, ids[:, None])[:, 0]
 
 
-def unstable(logits, token, N):
-    begins, lasts = logits[1 : 1 + N].exp().sum(), logits[token + N].exp()
+def go_on(logits, tokens, N):
+    return torch.sigmoid(start(logits, N) - take(logits, tokens + N))
+
+
+def any_lasts(logits, tokens, N):
+    return torch.sigmoid(start(logits, N) - logits[:, 1 + N :].logsumexp(1))
+
+
+def unstable(logits, tokens, N):
+    begins, lasts = logits[:, 1 : 1 + N].exp().sum(1), take(logits, tokens + N).exp()
     return begins / (begins + lasts)
 
 
@@ -53,8 +85,8 @@ def where(found):
     return int(found.nonzero()[0]) + 1 if found.any() else len(found)
 
 
-def lasted(going_on, level):
-    return where((1 - going_on).cumprod(0) <= level)
+def lasted(going_on, threshold):
+    return where((1 - going_on).cumprod(0) <= threshold)
 
 
 def faults(places, S):
@@ -63,8 +95,8 @@ def faults(places, S):
     return torch.tensor([S - different, len(visits) - different])
 
 
-def no_cap(going_on, level):
-    return int(((1 - going_on).cumprod(0) > level).sum()) + 1
+def no_cap(going_on, threshold):
+    return int(((1 - going_on).cumprod(0) > threshold).sum()) + 1
 
 
 def tokens_again(places, S):
@@ -130,56 +162,77 @@ MISTAKES = [
         "silence between",
     ),
     ("inner_monologue", early, "one step early"),
+    ("inner_monologue", left_sided(True, False), "the token before"),
+    ("inner_monologue", left_sided(True, True), "the token before"),
+    ("inner_monologue", left_sided(False, False), "the token before"),
+    ("inner_monologue", last_cut(True), "the last is not held"),
+    ("inner_monologue", last_cut(False), "the last is not held"),
     ("inner_monologue", by_change, "a repetition is lost"),
     ("inner_monologue", held_wrongly, "the next token is held"),
     ("inner_monologue", lambda t, f, n, N: monologue(t, f, n, N)[:-1], None),
-    ("going_on", lambda s, i, N: s.softmax(0)[1 : 1 + N].sum(), "all ids"),
+    ("going_on", lambda s, i, N: s.softmax(1)[:, 1 : 1 + N].sum(1), "all ids"),
     (
         "going_on",
-        lambda s, i, N: 1 - s.softmax(0)[i + N],
+        lambda s, i, N: 1 - take(s.softmax(1), i + N),
         "all ids, from the other side",
     ),
     ("going_on", lambda *a: 1 - go_on(*a), "lasting"),
     (
         "going_on",
-        lambda s, i, N: torch.sigmoid(s[1 : 1 + N].max() - s[i + N]),
+        lambda s, i, N: torch.sigmoid(s[:, 1 : 1 + N].amax(1) - take(s, i + N)),
         "the likeliest beginning",
     ),
     (
         "going_on",
-        lambda s, i, N: torch.sigmoid(s[1 : 1 + N].sum() - s[i + N]),
+        lambda s, i, N: torch.sigmoid(s[:, 1 : 1 + N].sum(1) - take(s, i + N)),
         "logits added",
     ),
     ("going_on", any_lasts, "anything lasts"),
     (
         "going_on",
-        lambda s, i, N: torch.sigmoid(s[1 : 1 + N].logsumexp(0) - s[i]),
+        lambda s, i, N: torch.sigmoid(start(s, N) - take(s, i)),
         "begins again",
     ),
     (
         "going_on",
-        lambda s, i, N: torch.sigmoid(s[:N].logsumexp(0) - s[i + N]),
+        lambda s, i, N: torch.sigmoid(s[:, :N].logsumexp(1) - take(s, i + N)),
         "one id too far",
     ),
+    (
+        "going_on",
+        lambda s, i, N: torch.sigmoid(start(s, N) - s[:, i[0] + N]),
+        "one token for all steps",
+    ),
+    (
+        "going_on",
+        lambda s, i, N: torch.sigmoid(start(s, N) - s[:, i + N]),
+        "every token at every step",
+    ),
+    ("going_on", lambda s, i, N: go_on(s, i, N)[:-1], None),
     ("going_on", unstable, "overflow"),
-    ("frames_lasted", lambda h, level: where(h > 0.5), "likelier than not"),
+    ("frames_lasted", lambda h, x: where(h > 0.5), "likelier than not"),
+    (
+        "frames_lasted",
+        lambda h, x: where((1 - h).cumprod(0) < x),
+        "below, not at",
+    ),
     ("frames_lasted", lambda h, x: where(h.cumsum(0) >= 1 - x), "chances added"),
     (
         "frames_lasted",
-        lambda h, level: where(h.cumprod(0) <= level),
+        lambda h, x: where(h.cumprod(0) <= x),
         "chances to go on multiplied",
     ),
     (
         "frames_lasted",
-        lambda h, level: lasted(h, 1 - level),
-        "level from the other side",
+        lambda h, x: lasted(h, 1 - x),
+        "threshold from the other side",
     ),
-    ("frames_lasted", lambda h, level: lasted(h, level) - 1, "one frame short"),
-    ("frames_lasted", lambda h, level: lasted(h, level) + 1, "one frame long"),
+    ("frames_lasted", lambda h, x: lasted(h, x) - 1, "one frame short"),
+    ("frames_lasted", lambda h, x: lasted(h, x) + 1, "one frame long"),
     ("frames_lasted", no_cap, "beyond the last chance"),
     (
         "frames_lasted",
-        lambda h, level: ((1 - h).cumprod(0) <= level).int().argmax() + 1,
+        lambda h, x: ((1 - h).cumprod(0) <= x).int().argmax() + 1,
         "nothing found",
     ),
     ("skips_and_loops", tokens_again, "tokens, not times"),

@@ -1,10 +1,13 @@
 """Speaking step by step: it keeps to the text, ends, and repeats under a seed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from speechlm_lab import layout
 from speechlm_lab.lm import LanguageModel, LMConfig
+from speechlm_lab.sampling import guide
 from speechlm_lab.speaking import (
     Memory,
     SpeakConfig,
@@ -181,3 +184,24 @@ def test_the_mean_errs_least():
     # and of the codes the one nearest to it
     best = torch.stack([error(books[:, v]) for v in range(7)]).argmin(0)
     assert torch.equal(nearest(means, books), best)
+
+
+def test_the_voice_can_be_followed_more_closely(model):
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    prompt = torch.arange(12).view(3, 4) % SMALL.codebook_size
+    plain = SpeakConfig(guidance=1.0, pace=0.0)
+    closer = replace(plain, voice_guidance=3.0)
+    near = Speaking(model, prompt, TOKENS, BOOKS, closer)
+    heard = near.memory.code_logits[0]
+    voiceless = Memory(model, prompt[:, :0], TOKENS).code_logits[0]
+    expected = mean_vectors(guide(heard, voiceless, 3.0)[:1], BOOKS[:1])
+    assert torch.allclose(near.choose()[1][:1], expected, atol=1e-5)
+    # with nobody to listen to there is nothing to follow
+    alone = [
+        torch.stack(
+            [f.latent for f in Speaking(model, prompt[:, :0], TOKENS, BOOKS, c)]
+        )
+        for c in (plain, closer)
+    ]
+    assert torch.equal(*alone)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.special import expit, log_softmax, logsumexp, softmax
 
-from speechlm_lab.check.core import checker, equal, require
+from speechlm_lab.check.core import as_array, checker, equal, require
 
 __all__ = [
     "frames_lasted",
@@ -34,10 +34,27 @@ def inner_monologue(learner: Callable) -> str:
         changed = np.r_[True, tokens[owner][1:] != tokens[owner][:-1]]
         sparse = np.where(begins, right, 0)
         given = (torch.from_numpy(tokens), torch.from_numpy(first), length, size)
+        what = "inner_monologue(tokens, first, length, N)"
+        got = as_array(learner(*given), what)
+        if got.shape == right.shape:
+            late, last = first[1:], np.arange(length) >= first[-1]
+            stale = (got[late] - tokens[:-1]) % size == 0  # begins or is held
+            require(
+                not (stale.all() and (got == right)[~begins].all()),
+                "At a token's first step you still say the one before. With "
+                "searchsorted, take right=True: what begins at a step counts there.",
+                "the token before",
+            )
+            require(
+                not ((got == right)[~last].all() and (got[last][1:] == 0).all()),
+                "The last token is not held: no other begins after it, so it lasts "
+                "to the end of the stream.",
+                "the last is not held",
+            )
         equal(
-            learner(*given),
+            got,
             right,
-            "inner_monologue(tokens, first, length, N)",
+            what,
             {
                 "begins at every step": (
                     tokens[owner],
@@ -74,23 +91,26 @@ def inner_monologue(learner: Callable) -> str:
 
 @checker
 def going_on(learner: Callable) -> str:
-    """Checks going_on(logits [1 + 2 N], token, N) -> probability."""
+    """Checks going_on(logits [n, 1 + 2 N], tokens [n], N) -> probabilities [n]."""
     rng = np.random.default_rng(3)
-    size, token = 9, 4
-    for _ in range(3):
-        logits = rng.normal(0, 1, 1 + 2 * size)
-        logits[token + size] = 2.5  # so that neither side is sure
-        begins, lasts = logits[1 : 1 + size], logits[1 + size :]
-        hold, begin = lasts[token - 1], logsumexp(begins)
+    size = 9
+    for steps in (5, 8):
+        tokens = rng.permutation(size)[:steps] + 1
+        each = np.arange(steps)
+        logits = rng.normal(0, 1, (steps, 1 + 2 * size))
+        logits[each, tokens + size] = 2.5  # so that neither side is sure
+        begins, lasts = logits[:, 1 : 1 + size], logits[:, 1 + size :]
+        hold, begin = lasts[each, tokens - 1], logsumexp(begins, axis=1)
         right = expit(begin - hold)
+        odds = softmax(logits, axis=1)
         mistakes = {
             "all ids": (
-                softmax(logits)[1 : 1 + size].sum(),
+                odds[:, 1 : 1 + size].sum(1),
                 "You share the probability among all ids. There are two choices: that "
                 "this token lasts, and that one begins. Make the two add up to 1.",
             ),
             "all ids, from the other side": (
-                1 - softmax(logits)[token + size],
+                1 - odds[each, tokens + size],
                 "You share the probability among all ids: what is not this token's "
                 "lasting is not yet a beginning. Only the two choices add up to 1.",
             ),
@@ -99,34 +119,45 @@ def going_on(learner: Callable) -> str:
                 "That is the probability that the token lasts. Return the other one.",
             ),
             "the likeliest beginning": (
-                expit(begins.max() - hold),
+                expit(begins.max(1) - hold),
                 "You take the largest logit of the beginnings. Whatever begins, it is "
                 "time to go on: add up the probabilities of all of them (logsumexp).",
             ),
             "logits added": (
-                expit(begins.sum() - hold),
+                expit(begins.sum(1) - hold),
                 "You add up logits. Add up probabilities: the logarithm of the sum of "
                 "the exponentials (logsumexp).",
             ),
             "anything lasts": (
-                expit(begin - logsumexp(lasts)),
+                expit(begin - logsumexp(lasts, axis=1)),
                 "You let any token last. Only one has begun: its id plus N.",
             ),
             "begins again": (
-                expit(begin - begins[token - 1]),
+                expit(begin - begins[each, tokens - 1]),
                 "On the side of lasting you take the id at which the token begins. "
                 "Where it lasts, its id is N higher.",
             ),
             "one id too far": (
-                expit(logsumexp(logits[:size]) - hold),
+                expit(logsumexp(logits[:, :size], axis=1) - hold),
                 "Id 0 is no token. Those that begin are 1 to N, N included.",
             ),
+            "one token for all steps": (
+                expit(begin - lasts[:, tokens[0] - 1]),
+                "You ask for the first token at every step. At step i it is tokens[i] "
+                "that has begun.",
+            ),
+            "every token at every step": (
+                expit(begin - lasts[:, tokens - 1]),
+                "You look up all tokens at each step. Take one a step: index the rows "
+                "with torch.arange(n), or use gather.",
+            ),
         }
-        got = learner(torch.from_numpy(logits).float(), token, size)
-        equal(got, right, "going_on(logits, token, N)", mistakes)
-    large = torch.tensor([0.0, 800.0, 790.0, 799.0, 0.0])
+        got = learner(torch.from_numpy(logits).float(), torch.from_numpy(tokens), size)
+        equal(got, right, "going_on(logits, tokens, N)", mistakes)
+    large = torch.tensor([[0.0, 800.0, 790.0, 799.0, 0.0]])
+    got = learner(large, torch.tensor([1]), 2)
     require(
-        bool(abs(float(learner(large, 1, 2)) - np.e / (1 + np.e)) < 1e-3),
+        bool(abs(float(got) - np.e / (1 + np.e)) < 1e-3),
         "Exponentials of logits near 800 overflow. Only their difference counts: use "
         "torch.logsumexp, and torch.softmax or torch.sigmoid.",
         "overflow",
@@ -136,15 +167,16 @@ def going_on(learner: Callable) -> str:
 
 @checker
 def frames_lasted(learner: Callable) -> str:
-    """Checks frames_lasted(going_on [n], level) -> frames that a token lasts."""
+    """Checks frames_lasted(going_on [n], threshold) -> frames that a token lasts."""
     cases = (
         ([0.05, 0.1, 0.2, 0.35, 0.45, 0.4, 0.3, 0.3], 0.5),
         ([0.02, 0.05, 0.3, 0.6, 0.9, 0.3, 0.1, 0.1], 0.8),
         ([0.6, 0.2, 0.1, 0.1], 0.5),
         ([0.1, 0.15, 0.2, 0.2, 0.2, 0.3, 0.3, 0.3], 0.3),
         ([0.01, 0.02, 0.02, 0.01, 0.01], 0.5),
+        ([0.5, 0.5, 0.3, 0.3], 0.5),  # met exactly
     )
-    for chances, level in cases:
+    for chances, threshold in cases:
         chance = np.array(chances)
         never = len(chance)
 
@@ -152,38 +184,43 @@ def frames_lasted(learner: Callable) -> str:
             return int(found.argmax()) + 1 if found.any() else count
 
         lasting = (1 - chance).cumprod()
-        right = first(lasting <= level)
+        right = first(lasting <= threshold)
         never_falls = {"beyond the last chance": never + 1, "nothing found": 1}
         message = (
-            "Here the chance that it still lasts never falls to `level`. Then the "
+            "Here the chance that it still lasts never falls to `threshold`. Then the "
             "token lasts as many frames as there are chances."
         )
         equal(
-            learner(torch.tensor(chances, dtype=torch.float64), level),
+            learner(torch.tensor(chances, dtype=torch.float64), threshold),
             right,
-            f"frames_lasted({chances}, {level})",
-            {n: (v, message) for n, v in never_falls.items() if lasting[-1] > level}
+            f"frames_lasted({chances}, {threshold})",
+            {n: (v, message) for n, v in never_falls.items() if lasting[-1] > threshold}
             | {
+                "below, not at": (
+                    first(lasting < threshold),
+                    "Here the chance that it still lasts is exactly `threshold`. It "
+                    "has fallen far enough: the token ends at `threshold` or below.",
+                ),
                 "likelier than not": (
                     first(chance > 0.5),
                     "You wait until the chance to go on is above a half. It may never "
                     "be, and the token would last for ever. Multiply the chances to "
-                    "stay, and stop where the product falls to `level`.",
+                    "stay, and stop where the product falls to `threshold`.",
                 ),
                 "chances added": (
-                    first(chance.cumsum() >= 1 - level),
+                    first(chance.cumsum() >= 1 - threshold),
                     "You add up the chances to go on. The second counts only if the "
                     "token has survived the first: multiply the chances to stay.",
                 ),
                 "chances to go on multiplied": (
-                    first(chance.cumprod() <= level),
+                    first(chance.cumprod() <= threshold),
                     "You multiply the chances to go on. That the token still lasts "
                     "means that it stayed each time: multiply 1 - chance.",
                 ),
-                "level from the other side": (
-                    first(lasting <= 1 - level),
-                    "You stop where the chance that it has ended is `level`. Stop "
-                    "where the chance that it still lasts has fallen to `level`.",
+                "threshold from the other side": (
+                    first(lasting <= 1 - threshold),
+                    "You stop where the chance that it has ended is `threshold`. Stop "
+                    "where the chance that it still lasts has fallen to `threshold`.",
                 ),
                 "one frame short": (
                     right - 1,
@@ -192,12 +229,12 @@ def frames_lasted(learner: Callable) -> str:
                 ),
                 "one frame long": (
                     right + 1,
-                    "One frame long: where the product falls to `level`, the next "
+                    "One frame long: where the product falls to `threshold`, the next "
                     "token begins. At the first chance this one has lasted one frame.",
                 ),
             },
         )
-    return "At a level of a half that is the median of all durations it finds possible."
+    return "At a threshold of a half that is the median of the possible durations."
 
 
 @checker
