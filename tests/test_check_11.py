@@ -59,6 +59,11 @@ def score(levels, signs):
     return (levels * signs).sum() / levels.square().sum().sqrt()
 
 
+def over_deviation(levels, signs):
+    products = levels * signs
+    return products.mean() / products.std() * products.numel() ** 0.5
+
+
 def above(value):
     return math.erfc(value / math.sqrt(2)) / 2
 
@@ -82,6 +87,7 @@ MISTAKES = [
     ("enrol", lambda e: e.mean(1), "mean over dimensions"),
     ("equal_error_rate", lambda a, b: 100 * eer(a, b), "in percent"),
     ("equal_error_rate", best_threshold, "threshold"),
+    ("equal_error_rate", lambda a, b: 2 * eer(a, b), "sum of the shares"),
     ("equal_error_rate", lambda a, b: eer(b, a), "accuracy"),
     ("equal_error_rate", fewest, "fewest errors"),
     ("equal_error_rate", smallest, "smallest mean"),
@@ -99,6 +105,12 @@ MISTAKES = [
         "mark_score",
         lambda x, s: (x * s).sum() / x.numel() ** 0.5 / x.std(),
         "one deviation",
+    ),
+    ("mark_score", over_deviation, "deviation by N - 1"),
+    (
+        "mark_score",
+        lambda x, s: (x * s).sum() / x.numel() ** 0.5 / (x * s).std(correction=0),
+        "deviation by N",
     ),
     (
         "mark_score",
@@ -121,6 +133,7 @@ MISTAKES = [
     ("chance_of_best", lambda z, n: 1 - above(z) ** n, "other tail"),
     ("chance_of_best", lambda z, n: n * above(z), "above 1"),
     ("chance_of_best", lambda z, n: 1 - (1 - above(z)) ** n, "rounded to zero"),
+    ("chance_of_best", lambda z, n: 1 - math.exp(-n * above(z)), "rounded to zero"),
 ]
 
 
@@ -130,6 +143,16 @@ TestCheckers = checker_tests(chapter_11, RIGHT, MISTAKES)
 def test_the_bound_of_the_chapter_passes_too():
     report = check.chance_of_best(lambda z, n: min(1.0, n * above(z)))
     assert report.passed, report
+
+
+def test_an_answer_within_one_in_a_hundred_passes():
+    report = check.chance_of_best(lambda z, n: -math.expm1(-n * above(z)))
+    assert report.passed, report
+
+
+def test_an_answer_that_is_farther_off_does_not_pass():
+    report = check.chance_of_best(lambda z, n: 0.98 * best_of(z, n))
+    assert not report.passed, report
 
 
 def test_a_finer_search_for_the_threshold_passes():

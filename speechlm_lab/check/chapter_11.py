@@ -93,6 +93,10 @@ def equal_error_rate(learner: Callable) -> str:
                 tries[best],
                 "You return the threshold. Return the error rate that it leads to.",
             ),
+            "sum of the shares": (
+                2 * right,
+                "That is the sum; return the mean of the two shares.",
+            ),
             "accuracy": (
                 1 - right,
                 "That is the share of right answers, or your two sides are swapped: "
@@ -168,6 +172,14 @@ def mark_score(learner: Callable) -> str:
                 "You divide by the standard deviation of the levels, which takes their "
                 "mean out. A level times a random sign has the variance level squared.",
             ),
+            **{
+                name: (
+                    total / math.sqrt(levels.size) / (levels * signs).std(ddof=ddof),
+                    "You divide by the standard deviation of the products, which takes "
+                    "their mean out. Random signs give mean 0: subtract no mean.",
+                )
+                for ddof, name in enumerate(("deviation by N", "deviation by N - 1"))
+            },
             "row by row": (
                 ((levels * signs).sum(1) / np.sqrt((levels**2).sum(1))).sum(),
                 "You divide row by row and add up: each row then has variance 1. Add "
@@ -220,9 +232,8 @@ def chance_of_best(learner: Callable) -> str:
         if score == 9.0:  # only here do ways of computing it differ
             require(
                 got != 0.0,
-                f"{what} comes out as 0: 1 - (1 - p)**n loses a p below 1e-16, since "
-                "1 - p is rounded to 1. Use expm1 and log1p, or n * p, which is never "
-                "too small.",
+                f"{what} comes out as 0: 1 - p is rounded to 1 for a p below 1e-16. "
+                "Use expm1 and log1p, or n * p, which is never too small.",
                 "rounded to zero",
             )
             require(abs(got / right - 1) < 0.01, f"{what} is {right:.3g}, not {got}.")
@@ -235,6 +246,8 @@ def chance_of_best(learner: Callable) -> str:
         )
         if abs(got - min(1.0, tries * one)) < 1e-9:
             continue  # the bound that the chapter uses
+        if abs(got / right - 1) < 0.01:
+            continue  # near enough, 1 - exp(-n * p) for one
         equal(
             got,
             right,
@@ -267,6 +280,5 @@ def chance_of_best(learner: Callable) -> str:
                     "You return the share of scores below. Which share is above?",
                 ),
             },
-            tolerance=1e-3,
         )
     return "The more places are tried, the less one good score says."
