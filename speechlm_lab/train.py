@@ -8,7 +8,6 @@ never stopped:
 - a checkpoint holds weights, buffers, the optimizer's averages, random state and step;
 - a new checkpoint takes the old one's name only when it is whole;
 - the number of threads, which decides the order of sums, is part of the settings.
-
 It can run on several processes or GPUs, see `parallel`.
 """
 
