@@ -8,8 +8,9 @@ draws its part of every batch; gradients are averaged; after each step all take 
 weights and codebooks of rank 0, which alone writes files. With one process nothing here
 does anything. A GPU is used where there is one.
 
-On a small model two processes of one thread each train nearly twice as fast as one
-process of two threads: they meet once a step, two threads hundreds of times.
+On two cores, two processes of one thread are about as fast as one process of two; they
+meet once a step, the threads hundreds of times, which some machines take badly
+(`benchmarks/EXPERIMENTS.md` has the seconds).
 """
 
 import atexit

@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder (default: runs/<name>)")
     parser.add_argument("--steps", type=int, help="optimizer steps in all")
     parser.add_argument("--minutes", type=float, help="minutes of training audio")
-    parser.add_argument("--threads", type=int, help="CPU threads (codec: 1, lm: 2)")
+    parser.add_argument("--threads", type=int, help="CPU threads of each process")
     parser.add_argument(
         "--processes", type=int, help="that share the work (default: the recipe's)"
     )
