@@ -51,8 +51,8 @@ def launch(
 ) -> int:
     """Run `python -m module` with `arguments` as several processes.
 
-    Returns the worst of their exit statuses. SIGTERM is handed on to them; Ctrl-C at a
-    terminal they have had themselves. When one fails, the others are ended.
+    Returns 0, or the exit status of the one that failed first; the others are then
+    ended. SIGTERM is handed on to them; Ctrl-C at a terminal they have had themselves.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -73,20 +73,24 @@ def launch(
         for process in started:
             process.terminate()
 
+    def worst() -> int:
+        return max(abs(process.poll() or 0) for process in started)
+
     before = signal.signal(signal.SIGTERM, end)
-    ended = False
+    failed = 0
     try:
         while any(process.poll() is None for process in started):
             try:
                 time.sleep(0.2)
             except KeyboardInterrupt:
                 continue  # they end after their step
-            if not ended and any(process.poll() for process in started):
-                ended = True
-                end()
+            if not failed:
+                failed = worst()
+                if failed:
+                    end()
     finally:
         signal.signal(signal.SIGTERM, before)
-    return max(abs(process.returncode) for process in started)
+    return failed or worst()
 
 
 def join() -> None:
