@@ -172,12 +172,13 @@ class SpeechLM:
     ) -> Iterator[Tensor]:
         """`speak`, piece by piece: yields waves `[t]`, `chunk` frames each.
 
-        Joined, they are the wave of `speak` to float32 rounding. Raises what it raises,
+        The first is one frame, so that the sound begins early. Joined, they are the
+        wave of `speak` to float32 rounding. Raises what it raises,
         when the first piece is asked for.
         """
         parts = self._speaking(text, voice, emotion, seed, config)
         latents = (frame.latent[None, :, None] for part in parts for frame in part)
-        for wave in render_chunks(self.codec, latents, chunk):
+        for wave in render_chunks(self.codec, latents, chunk, first=1):
             yield wave[0]
 
     def clone(

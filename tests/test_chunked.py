@@ -153,15 +153,17 @@ def test_a_codec_without_horizon_is_refused():
     chunk=st.integers(1, 20),
     before=st.integers(0, 12),
     after=st.integers(0, 12),
+    begin=st.none() | st.integers(1, 25),
 )
-def test_windows_hold_the_stream_once(length, pieces, chunk, before, after):
+def test_windows_hold_the_stream_once(length, pieces, chunk, before, after, begin):
     stream = torch.arange(length)
-    position = 0
-    for values, start, end in windows(split(stream, pieces), chunk, before, after):
+    position, size = 0, begin or chunk
+    parts = windows(split(stream, pieces), chunk, before, after, begin)
+    for values, start, end in parts:
         first, last = position - start, position + len(values) - start
         assert torch.equal(values, stream[first:last])
         assert first == max(0, position - before)
-        assert end > start and len(values) <= before + chunk + 2 * after
-        assert last == length or last - position == chunk + after
-        position += end - start
+        assert end > start and len(values) <= before + size + 2 * after
+        assert last == length or last - position == size + after
+        position, size = position + end - start, chunk
     assert position == length

@@ -103,7 +103,8 @@ def test_streaming_equals_speaking(speaker, wave, chunk):
     whole = speaker.speak(TEXT, wave, seed=2).wave
     pieces = list(speaker.stream(TEXT, wave, seed=2, chunk=chunk))
     assert torch.allclose(torch.cat(pieces), whole, atol=1e-4)
-    assert len(pieces) > (1 if chunk < 64 else 0)
+    assert len(pieces) > 2 if chunk < 64 else len(pieces) == 2
+    assert len(pieces[0]) == speaker.codec.hop, "one frame, so that sound begins early"
 
 
 def test_a_text_model_babbles_too(speaker, wave):

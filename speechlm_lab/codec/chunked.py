@@ -119,7 +119,11 @@ class Window(NamedTuple):
 
 
 def windows(
-    blocks: Iterable[Tensor], chunk: int, before: int, after: int
+    blocks: Iterable[Tensor],
+    chunk: int,
+    before: int,
+    after: int,
+    first: int | None = None,
 ) -> Iterator[Window]:
     """Cut a stream along its last axis into chunks that see their surroundings.
 
@@ -127,16 +131,18 @@ def windows(
         blocks: tensors `[..., n]` of any lengths n, laid end to end.
         chunk: length of a chunk. The last one is up to `after` longer.
         before, after: how much a chunk sees beyond its ends, where there is that much.
+        first: length of the first chunk; None: as the others.
 
     Yields:
         The chunks with their surroundings. Joined, the chunks are the stream.
     """
     held, start = None, 0  # start: where in `held` the next chunk begins
+    size = chunk if first is None else first
     for block in blocks:
         held = block if held is None else torch.cat([held, block], dim=-1)
         # something must be left for the last chunk, hence > and not >=
-        while held.shape[-1] - start > chunk + after:
-            end = start + chunk
+        while held.shape[-1] - start > size + after:
+            end, size = start + size, chunk
             yield Window(held[..., : end + after], start, end)
             drop = max(0, end - before)
             held, start = held[..., drop:], end - drop
@@ -186,9 +192,15 @@ def decode_chunks(
 
 @torch.no_grad()
 def render_chunks(
-    codec: Codec, latents: Iterable[Tensor], chunk: int = CHUNK
+    codec: Codec,
+    latents: Iterable[Tensor],
+    chunk: int = CHUNK,
+    first: int | None = None,
 ) -> Iterator[Tensor]:
-    """`decode_chunks` for latents, pieces `[B, D, f]` of any lengths f."""
+    """`decode_chunks` for latents, pieces `[B, D, f]` of any lengths f.
+
+    `first` is the length of the first chunk, for those who wait; None: as the others.
+    """
     context, fold = decoder_context(codec), codec.config.fold
     decoder, state = codec.decoder, None
     # A sample is made by the windows that lie over it, and these read the sources up to
@@ -196,14 +208,14 @@ def render_chunks(
     # is handed on from chunk to chunk.
     lap = -(-codec.config.window // codec.hop)
     around = (context.before + lap, context.after + lap)
-    for window, start, end in windows(latents, chunk, *around):
+    for window, start, end in windows(latents, chunk, *around, first):
         controls = decoder.controls(window.mT)
-        first, last = max(0, start - lap), min(end + lap, window.shape[-1])
-        near = Controls(*(c[:, first * fold : last * fold] for c in controls))
+        begin, last = max(0, start - lap), min(end + lap, window.shape[-1])
+        near = Controls(*(c[:, begin * fold : last * fold] for c in controls))
         state = state or decoder.start(near)
         wave = decoder.render(near, state).clamp(-1, 1)
-        yield wave[:, (start - first) * codec.hop : (end - first) * codec.hop].cpu()
-        kept = max(0, end - lap) - first  # frames until the next chunk's first one
+        yield wave[:, (start - begin) * codec.hop : (end - begin) * codec.hop].cpu()
+        kept = max(0, end - lap) - begin  # frames until the next chunk's first one
         if kept > 0:
             passed = Controls(*(c[:, : kept * fold] for c in near))
             state = decoder.after(passed, state)
