@@ -1,5 +1,7 @@
 """Long recordings: chunks give what the whole recording gives."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -25,6 +27,7 @@ SHORT_HOP = CodecConfig(
     hop=160, fine_hop=80, window=400, width=16, fine_width=12, encoder_layers=1,
     decoder_layers=2, fine_layers=1, spectrum=8, codebooks=2, codebook_size=16,
 )  # fmt: skip
+CAUSAL = replace(SMALL, causal=True)
 CODECS = {}
 
 
@@ -57,7 +60,7 @@ def split(stream, lengths):
     samples=st.integers(1, 20_000),
     pieces=st.lists(st.integers(1, 9_000), min_size=1, max_size=4),
     chunk=st.integers(1, 70),
-    config=st.sampled_from([SMALL, SHORT_HOP]),
+    config=st.sampled_from([SMALL, SHORT_HOP, CAUSAL]),
 )
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_encoding_in_chunks_is_encoding_the_whole(samples, pieces, chunk, config):
@@ -73,7 +76,7 @@ def test_encoding_in_chunks_is_encoding_the_whole(samples, pieces, chunk, config
     pieces=st.lists(st.integers(1, 60), min_size=1, max_size=4),
     chunk=st.integers(1, 70),
     levels=st.integers(1, 2),
-    config=st.sampled_from([SMALL, SHORT_HOP]),
+    config=st.sampled_from([SMALL, SHORT_HOP, CAUSAL]),
 )
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_decoding_in_chunks_is_decoding_the_whole(
@@ -100,7 +103,7 @@ def test_the_shipped_codec_has_no_seams():
     assert torch.allclose(heard, codec.decode(whole), atol=1e-3)
 
 
-@pytest.mark.parametrize("config", [SMALL, SHORT_HOP, CodecConfig()])
+@pytest.mark.parametrize("config", [SMALL, SHORT_HOP, CodecConfig(), CAUSAL])
 def test_the_measured_context_is_that_of_the_layers(config):
     """Added up by hand: kernels reach half their width, spectra half theirs."""
     codec = Codec(config).eval()
@@ -109,10 +112,12 @@ def test_the_measured_context_is_that_of_the_layers(config):
     reach = (len(tracker.shape) - config.fine_hop) // 2  # samples
     smooth = 2 * (tracker.near.shape[-1] // 2) + -(-reach // config.fine_hop)
     encoder = -(-smooth // config.fold) + 1 + 3 * config.encoder_layers
-    decoder = 3 + 3 * config.decoder_layers
-    decoder += -(-3 * config.fine_layers // config.fold)
+    coarse, fine = 3 * config.decoder_layers, 3 * config.fine_layers
+    before = after = 3 + coarse + -(-fine // config.fold)
+    if config.causal:  # what the blocks do not see after them, they see before
+        before, after = 3 + 2 * coarse + -(-2 * fine // config.fold), 3
     assert encoder_context(codec) == Context(encoder, encoder)
-    assert decoder_context(codec) == Context(decoder, decoder)
+    assert decoder_context(codec) == Context(before, after)
 
 
 def test_a_shorter_context_leaves_seams(monkeypatch):

@@ -23,13 +23,16 @@ class ConvNeXtBlock(nn.Module):
 
     Liu et al. 2022, arXiv 2201.03545, in one dimension as in Vocos. The last layer
     is scaled by `scale`, which starts small, so that the block starts near identity.
-    Maps `[B, C, F]` to `[B, C, F]`.
+    Maps `[B, C, F]` to `[B, C, F]`; a `causal` one sees no later frame.
     """
 
-    def __init__(self, width: int, kernel: int = 7, expansion: int = 2) -> None:
+    def __init__(
+        self, width: int, kernel: int = 7, expansion: int = 2, causal: bool = False
+    ) -> None:
         super().__init__()
+        self.later = 0 if causal else kernel // 2  # frames it looks ahead
         self.depthwise = nn.Conv1d(
-            width, width, kernel, padding=kernel // 2, groups=width
+            width, width, kernel, padding=kernel - 1 - self.later, groups=width
         )
         self.norm = nn.LayerNorm(width)
         self.up = nn.Linear(width, expansion * width)
@@ -37,7 +40,8 @@ class ConvNeXtBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((width,), 0.2))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.depthwise(x).transpose(1, 2)
+        # padded alike on both sides; what a causal one sees of the right is cut off
+        y = self.depthwise(x)[..., : x.shape[-1]].transpose(1, 2)
         y = self.down(nnf.gelu(self.up(self.norm(y))))
         return x + (self.scale * y).transpose(1, 2)
 

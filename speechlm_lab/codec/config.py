@@ -24,6 +24,7 @@ class CodecConfig:
     encoder_layers: int = 2  # ConvNeXt blocks, at frame rate
     decoder_layers: int = 4  # ConvNeXt blocks, at frame rate
     fine_layers: int = 2  # ConvNeXt blocks of the decoder, at the rate of the spectra
+    causal: bool = False  # True: the decoder's blocks see no later frames
     spectrum: int = 60  # latent dimensions for the spectrum
     semantic: int = 0  # latent dimensions for what is said; 0: no semantic level
     phones: int = 42  # classes that a semantic level is taught, silence among them

@@ -39,12 +39,18 @@ class Decoder(nn.Module):
         self.basis = nn.Linear(config.spectrum, config.fold * bands)
         self.join = nn.Conv1d(config.latent, config.width, 7, padding=3)
         self.blocks = nn.Sequential(
-            *[ConvNeXtBlock(config.width) for _ in range(config.decoder_layers)]
+            *[
+                ConvNeXtBlock(config.width, causal=config.causal)
+                for _ in range(config.decoder_layers)
+            ]
         )
         self.unfold = nn.Linear(config.width, config.fold * fine)
         self.read = nn.Linear(bands + 2, fine)
         self.fine_blocks = nn.Sequential(
-            *[ConvNeXtBlock(fine) for _ in range(config.fine_layers)]
+            *[
+                ConvNeXtBlock(fine, causal=config.causal)
+                for _ in range(config.fine_layers)
+            ]
         )
         self.norm = nn.LayerNorm(fine)
         self.head = nn.Linear(fine, 2 * bands + 1)
