@@ -98,7 +98,7 @@ class ResidualVQ(nn.Module):
 
         `commitment` is the mean over levels.
         """
-        kept = self._kept_levels(len(latents)).to(latents.device)  # [B]
+        kept = self.kept_levels(len(latents)).to(latents.device)  # [B]
         residual = latents
         vectors = torch.zeros_like(latents)
         codes, commitments = [], []
@@ -120,8 +120,8 @@ class ResidualVQ(nn.Module):
             vectors, torch.stack(codes, dim=1), torch.stack(commitments).mean()
         )
 
-    def _kept_levels(self, batch: int) -> Tensor:
-        """How many levels each of `batch` items is decoded from, `[B]`."""
+    def kept_levels(self, batch: int) -> Tensor:
+        """How many levels each of `batch` items is decoded from, drawn: `[B]`."""
         every = torch.full((batch,), self.codebooks)
         if not self.training or self.dropout == 0:
             return every

@@ -2,6 +2,7 @@
 
     python -m speechlm_lab train codec
     python -m speechlm_lab train codec-laptop
+    python -m speechlm_lab train codec-decoder
     python -m speechlm_lab train lm --codec runs/codec
     python -m speechlm_lab train speechlm --codec runs/codec
     python -m speechlm_lab train speechlm-laptop
@@ -25,6 +26,7 @@ import torch
 from speechlm_lab import parallel
 from speechlm_lab.recipes.codec import CodecRecipe, codec_laptop, codec_strided
 from speechlm_lab.recipes.dac_small import DacSmallRecipe
+from speechlm_lab.recipes.decoder import DecoderRecipe
 from speechlm_lab.recipes.lm import LMRecipe
 from speechlm_lab.recipes.recogniser import RecogniserRecipe
 from speechlm_lab.recipes.speaker import SpeakerRecipe
@@ -33,6 +35,7 @@ from speechlm_lab.train import TrainError, Training
 
 RECIPES = {
     "codec": CodecRecipe,
+    "codec-decoder": DecoderRecipe,
     "codec-laptop": codec_laptop,
     "codec-strided": codec_strided,
     "dac-small": DacSmallRecipe,
@@ -46,6 +49,7 @@ RECIPES = {
 __all__ = [
     "RECIPES",
     "CodecRecipe",
+    "DecoderRecipe",
     "DacSmallRecipe",
     "LMRecipe",
     "RecogniserRecipe",

@@ -60,7 +60,7 @@ class CodecRecipe:
         """Train, measure and save; takes up what `folder` holds of this recipe."""
         folder.mkdir(parents=True, exist_ok=True)
         pool = parallel.once(lambda: make_pool(self.pool, folder / "pool.npz", 2))
-        real = self._recordings()
+        real = self.recordings()
         seed_all(self.train.seed)
         ours = isinstance(self.codec, CodecConfig)
         model = Codec(self.codec) if ours else StridedCodec(self.codec)
@@ -128,7 +128,8 @@ class CodecRecipe:
         )  # fmt: skip
         return {"codebooks": told(self.refit)}
 
-    def _recordings(self) -> list[np.ndarray]:
+    def recordings(self) -> list[np.ndarray]:
+        """Streams of real speech, int16; none where they are not wanted or not had."""
         if not self.real:
             return []
         try:
