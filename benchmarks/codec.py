@@ -1,7 +1,7 @@
 """Our codec beside Opus and Codec 2: bits, quality, speed and size in one table.
 
     python benchmarks/codec.py [--clips 20] [--checkpoint FOLDER]
-        [--strided FOLDER] [--json] [--csv FILE]
+        [--strided FOLDER] [--laptop FOLDER] [--json] [--csv FILE]
 
 Three sets of clips, none of them used in training, every clip at one root mean square:
 
@@ -44,6 +44,7 @@ from speechlm_lab.corpus.download import DownloadError
 from speechlm_lab.recogniser import load_recogniser, phone_errors
 
 OURS = "ours"
+FEW = (1, 2, 4, 7, 13)  # levels at which others than the shipped one are measured
 RIVALS = ("Opus 6 kbit/s, 20 ms", "Opus 6 kbit/s, 60 ms")
 # +1: higher is better. The order of what `judge` returns, then PER
 MEASURES = {"STOI": 1, "PESQ-wb": 1, "mel dB": -1, "PER %": -1}
@@ -266,6 +267,9 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=20, help="clips a set, at most")
     parser.add_argument("--checkpoint", type=Path, help="another codec of ours")
     parser.add_argument("--strided", type=Path, help="a strided codec to add")
+    parser.add_argument(
+        "--laptop", type=Path, help="one of ours to add, trained for as long as that"
+    )
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--json", action="store_true", help="print JSON, no table")
     parser.add_argument("--csv", type=Path, help="write the table to a file, too")
@@ -275,9 +279,12 @@ def main() -> None:
     codecs = {OURS: load_codec(args.checkpoint)}
     if args.strided:
         codecs["strided"] = StridedCodec.from_pretrained(args.strided).eval()
+    if args.laptop:
+        codecs["laptop"] = load_codec(args.laptop)
     runs = {"original, 16 bits": (lambda wave: Decoded(wave, 16.0 * SAMPLE_RATE), None)}
     for title, codec in codecs.items():
-        for k in range(1, codec.config.codebooks + 1):
+        levels = range(1, codec.config.codebooks + 1)
+        for k in levels if title == OURS else [k for k in FEW if k in levels]:
             runs[f"{title}, {k} of {codec.config.codebooks} levels"] = (
                 lambda wave, codec=codec, k=k: ours(codec, k, wave), size_of(codec),
             )  # fmt: skip

@@ -5,8 +5,8 @@
 
 Both start the processes and tell each its number (its *rank*) and their count. Each
 draws its part of every batch; gradients are averaged; after each step all take over the
-weights and codebooks of rank 0, which alone writes files. With one process nothing here
-does anything. A GPU is used where there is one.
+codebooks of rank 0, which alone writes files. With one process nothing here does
+anything. A GPU is used where there is one.
 
 On two cores, two processes of one thread are about as fast as one process of two; they
 meet once a step, the threads hundreds of times, which some machines take badly
@@ -132,12 +132,28 @@ def average_gradients(model: nn.Module) -> None:
 
 
 def share(model: nn.Module) -> None:
-    """Give all processes the weights and buffers of rank 0.
+    """Give all processes the weights and buffers of rank 0, before the first step."""
+    _take_over(list(model.state_dict().values()))
 
-    Also what a step changed without a gradient: running means, restarted codes.
+
+def share_codebooks(model: nn.Module) -> None:
+    """Give all processes what a step of rank 0 changed by other means than gradients.
+
+    That is, buffers (running means) and codebooks (restarted codes). Other weights need
+    no sharing: equal ones with equal gradients stay equal.
     """
+    learnt = {name for name, _ in model.named_parameters()}
+    _take_over(
+        [
+            tensor
+            for name, tensor in model.state_dict().items()
+            if name not in learnt or name.endswith(".codebook")
+        ]
+    )
+
+
+def _take_over(tensors: list[Tensor]) -> None:
     if count() > 1:
-        tensors = list(model.state_dict().values())
         for kind in sorted({tensor.dtype for tensor in tensors}, key=str):
             same = [tensor for tensor in tensors if tensor.dtype == kind]
             _together(same, lambda flat: distributed.broadcast(flat, 0))

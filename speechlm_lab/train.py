@@ -118,6 +118,7 @@ def train(
     if parallel.rank() == 0:
         log.cut(after=state.step)
 
+    parallel.share(model)
     model.train()
     began = saved = time.monotonic()
     earlier = state.seconds
@@ -177,7 +178,7 @@ def _step(
     parallel.average_gradients(model)
     nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
-    parallel.share(model)
+    parallel.share_codebooks(model)
     return {name: value.item() for name, value in values.items()}
 
 

@@ -176,6 +176,7 @@ class CodecRecipe:
         clips = [self.sample_batch(pool, real, step)[0] for step in steps]
         generator = step_generator(self.train.seed, self.train.steps)
         model.start(torch.cat(clips).to(parallel.device()), generator)
+        parallel.share(model)  # each has started from clips of its own
 
 
 def codec_laptop() -> CodecRecipe:
