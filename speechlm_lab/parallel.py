@@ -154,6 +154,7 @@ def share_codebooks(model: nn.Module) -> None:
 
 def _take_over(tensors: list[Tensor]) -> None:
     if count() > 1:
+        join()
         for kind in sorted({tensor.dtype for tensor in tensors}, key=str):
             same = [tensor for tensor in tensors if tensor.dtype == kind]
             _together(same, lambda flat: distributed.broadcast(flat, 0))

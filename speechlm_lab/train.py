@@ -105,7 +105,6 @@ def train(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
-    parallel.join()
     model.to(parallel.device())
     optimizer = _optimizer(model, config)
     settings = {"train": asdict(config), **(settings or {})}

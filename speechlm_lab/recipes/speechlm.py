@@ -145,15 +145,19 @@ class SpeechLMRecipe:
 
 
 def speechlm_laptop() -> SpeechLMRecipe:
-    """From nothing, codec included, in three quarters of an hour on two cores."""
+    """From nothing, codec included, in three quarters of an hour on two cores.
+
+    In so short a time a model of less than half the size learns more.
+    """
     recipe = SpeechLMRecipe()
     return replace(
         recipe,
         name="speechlm-laptop",
         codec_recipe=codec_laptop(),
-        train=replace(recipe.train, steps=4_400),
-        data=replace(recipe.data, count=15_000, speakers=1_000),
-        checks=4,
+        lm=replace(recipe.lm, width=128, layers=4, heads=2, hidden=344),
+        train=replace(recipe.train, steps=5_200, learning_rate=2.5e-3),
+        data=replace(recipe.data, count=15_000, speakers=1_000, neutral=0.8),
+        checks=3,
     )
 
 
