@@ -1,6 +1,7 @@
 """How well the speech language model speaks: errors, voices, failures.
 
     python benchmarks/tts.py --lm runs/speechlm --count 200
+    python benchmarks/tts.py --lm runs/speechlm-laptop --codec runs/codec-laptop
 
 Sentences (`unseen_sentences.txt`) and words never seen in training, in voices never
 heard, each given by another sentence of the same speaker. The phone recogniser that
@@ -74,6 +75,7 @@ def _words(sentences: Iterable[str]) -> set[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lm", type=Path, help="folder (default: shipped)")
+    parser.add_argument("--codec", type=Path, help="folder of its codec, if its own")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--voices", type=int, default=20)
     kinds = ["sentences", "words", "tuning"]
@@ -92,7 +94,11 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="folder for the first waves")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    model = SpeechLM.from_pretrained(options.lm)
+    model = (
+        SpeechLM.from_folders(options.codec, options.lm)
+        if options.codec
+        else SpeechLM.from_pretrained(options.lm)
+    )
     judge = load_recogniser()
     config = SpeakConfig(
         temperature=options.temperature,

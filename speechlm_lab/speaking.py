@@ -259,22 +259,25 @@ class Memory:
     ) -> None:
         self.model = model
         self.caches = [KVCache() for _ in model.layers]
-        self.reads = torch.tensor([1, 0] if guided else [1])[:, None, None]
+        self.reads = torch.ones(1, 1, 1, dtype=torch.long)
         tokens = torch.zeros(0, dtype=torch.long) if tokens is None else tokens
         levels, blank = model.config.codebooks, model.config.blank
-        count = len(tokens) + 1  # the last step begins the speech
-        nothing = torch.full((levels, count), blank)
-        roles = [(layout.LISTEN, prompt.shape[1]), (layout.READ, len(tokens))]
-        roles = [torch.full((n,), role) for role, n in [*roles, (layout.SPEAK, 1)]]
-        silent = torch.zeros(5, prompt.shape[1], dtype=torch.long)
+        heard = prompt.shape[1]
+        if heard:  # once, since it is the same whatever is read after it
+            silent = torch.zeros(5, heard, dtype=torch.long)
+            self._see(prompt, silent, torch.full((heard,), layout.LISTEN))
+        if guided:
+            self.reads = torch.tensor([1, 0])[:, None, None]
+            for cache in self.caches if heard else ():
+                cache.keys = cache.keys.expand(2, -1, -1, -1)
+                cache.values = cache.values.expand(2, -1, -1, -1)
+        nothing = torch.full((levels, len(tokens) + 1), blank)
         places = (1 + torch.arange(len(tokens))).clamp(max=model.config.text_places - 1)
         none = torch.zeros_like(tokens)
         read = torch.stack(layout.TextSlots(tokens, none, none, places, none))
-        self._see(
-            torch.cat([prompt, nothing], dim=1),
-            torch.cat([silent, read, torch.zeros(5, 1, dtype=torch.long)], dim=1),
-            torch.cat(roles),
-        )
+        roles = torch.full((len(tokens) + 1,), layout.READ)
+        roles[-1] = layout.SPEAK  # the last step begins the speech
+        self._see(nothing, nnf.pad(read, (0, 1)), roles)
 
     def advance(self, codes: Tensor, text: Tensor) -> None:
         """Take one step of speech: codes `[K]` and its text slots `[5]`."""

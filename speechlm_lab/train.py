@@ -8,7 +8,6 @@ never stopped:
 - a checkpoint holds weights, buffers, the optimizer's averages, random state and step;
 - a new checkpoint takes the old one's name only when it is whole;
 - the number of threads, which decides the order of sums, is part of the settings.
-It can run on several processes or GPUs, see `parallel`.
 """
 
 import csv
@@ -70,10 +69,11 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.learning_rate * min(1.0, rise, fall)
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """A random generator that belongs to one step of one seed (of one process)."""
+def step_generator(seed: int, step: int, shared: bool = False) -> torch.Generator:
+    """A random generator of one step of a seed: each process's own, or `shared`."""
     # SeedSequence mixes them, so that neighbours are unrelated
-    numbers = [seed, step] + [parallel.rank()] * (parallel.rank() > 0)
+    rank = 0 if shared else parallel.rank()
+    numbers = [seed, step] + [rank] * (rank > 0)
     mixed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(mixed >> 1))
 

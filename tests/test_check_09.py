@@ -104,6 +104,11 @@ MISTAKES = [
         ),
         "K - 1 cut off",
     ),
+    (
+        "undelay_levels",
+        lambda s, d: back(s, [max(d) - n for n in d], s.shape[1] - max(d)),
+        "other way round",
+    ),
     ("two_prices", lambda p: [x / math.log(2) for x in prices(p)], "in bits"),
     ("two_prices", lambda p: [prices(p)[1]] * 2, "no difference"),
     ("two_prices", lambda p: [prices(p)[0]] * 2, "nothing gained"),
@@ -121,6 +126,13 @@ MISTAKES = [
     ("two_prices", lambda p: prices(p)[::-1], "other way round"),
     ("two_prices", lambda p: [-x for x in prices(p)], "log is negative"),
     ("two_prices", naive, "log of 0"),
+    (
+        "depth_inputs",
+        lambda h, t, c: torch.stack(
+            [h + t[k - 1][c[k - 1]] for k in range(len(c))]
+        ),
+        "last level at first",
+    ),
     ("depth_inputs", own_table, "table of its own level"),
     ("depth_inputs", in_place, "h was changed"),
     (

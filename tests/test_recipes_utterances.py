@@ -80,6 +80,20 @@ def test_the_voice_is_the_speakers_and_not_the_utterance_itself(data):
             assert 0 < len(heard) <= 20 and (windows == heard).all(1).any()
 
 
+def test_processes_divide_a_batch_of_like_length(data):
+    def drawn(part):
+        generator = torch.Generator().manual_seed(3)
+        return sample_steps(data, 4, 16, Choice(), generator, part)
+
+    def spoken(steps):
+        """Level 1 of each row, as it is to be predicted."""
+        return {tuple(row[0][row[0] != 16].tolist()) for row in steps.next_codes}
+
+    whole, parts = drawn((0, 1)), [drawn((n, 2)) for n in range(2)]
+    assert [len(p.roles) for p in parts] == [2, 2]
+    assert spoken(parts[0]) | spoken(parts[1]) == spoken(whole)
+
+
 def test_a_seed_fixes_the_batch(data):
     assert torch.equal(batch(data, 1).codes, batch(data, 1).codes)
     one, two = batch(data, 1), batch(data, 2)

@@ -83,6 +83,7 @@ def undelay_levels(learner: Callable) -> str:
         steps = _delayed(codes, delays)
         usual = list(range(len(delays)))
         width = steps.shape[1] - max(delays)
+        turned = [max(delays) - d for d in delays]
         shifted = [k if k + width <= steps.shape[1] else 0 for k in usual]
         equal(
             learner(torch.from_numpy(steps), list(delays)),
@@ -116,6 +117,11 @@ def undelay_levels(learner: Callable) -> str:
                     ),
                     f"You keep S - (K - 1) frames. The longest delay is {max(delays)}, "
                     "not K - 1: keep S - max(delays).",
+                ),
+                "other way round": (
+                    np.stack([steps[k, s : s + width] for k, s in enumerate(turned)]),
+                    "You shift back the first levels most. Level k was shifted by "
+                    "delays[k]: begin there.",
                 ),
             },
         )
@@ -244,6 +250,11 @@ def depth_inputs(learner: Callable) -> str:
                     h + np.cumsum(before, 0)[-1:] + 0 * before,
                     "All your positions are the same: you change h itself (+= works "
                     "in place). Make a new tensor for each position.",
+                ),
+                "last level at first": (
+                    h + np.roll(own, 1, axis=0),
+                    "Position 0 reads the last level: the index -1 wraps around. "
+                    "Nothing stands below level 0, so it reads h alone.",
                 ),
                 "no h": (before, "The hidden state h is missing: add it everywhere."),
                 "all below": (

@@ -30,17 +30,15 @@ class ConvNeXtBlock(nn.Module):
         self, width: int, kernel: int = 7, expansion: int = 2, causal: bool = False
     ) -> None:
         super().__init__()
-        self.later = 0 if causal else kernel // 2  # frames it looks ahead
-        self.depthwise = nn.Conv1d(
-            width, width, kernel, padding=kernel - 1 - self.later, groups=width
-        )
+        padding = kernel - 1 if causal else kernel // 2  # on both sides
+        self.depthwise = nn.Conv1d(width, width, kernel, padding=padding, groups=width)
         self.norm = nn.LayerNorm(width)
         self.up = nn.Linear(width, expansion * width)
         self.down = nn.Linear(expansion * width, width)
         self.scale = nn.Parameter(torch.full((width,), 0.2))
 
     def forward(self, x: Tensor) -> Tensor:
-        # padded alike on both sides; what a causal one sees of the right is cut off
+        # a causal one has padded too much on the right: cut off
         y = self.depthwise(x)[..., : x.shape[-1]].transpose(1, 2)
         y = self.down(nnf.gelu(self.up(self.norm(y))))
         return x + (self.scale * y).transpose(1, 2)

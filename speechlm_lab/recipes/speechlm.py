@@ -102,9 +102,14 @@ class SpeechLMRecipe:
             due = step and step % (self.train.steps // (self.checks + 1)) == 0
             if due and parallel.rank() == 0:
                 check(step)
-            generator = step_generator(self.train.seed, step)
-            batch = parallel.part(self.batch)
-            steps = sample_steps(data, batch, self.lm.blank, self.choice, generator)
+            steps = sample_steps(
+                data,
+                max(self.batch, parallel.count()),
+                self.lm.blank,
+                self.choice,
+                step_generator(self.train.seed, step, shared=True),
+                (parallel.rank(), parallel.count()),
+            )
             steps = Steps(*[part.to(device) for part in steps])
             losses = steps_loss(model, steps, self.mask)
             names = [f"level_{k}" for k in range(len(losses) - 1)] + ["text"]
@@ -155,9 +160,9 @@ def speechlm_laptop() -> SpeechLMRecipe:
         name="speechlm-laptop",
         codec_recipe=codec_laptop(),
         lm=replace(recipe.lm, width=128, layers=4, heads=2, hidden=344),
-        train=replace(recipe.train, steps=5_200, learning_rate=2.5e-3),
+        train=replace(recipe.train, steps=4_400, learning_rate=2.5e-3),
         data=replace(recipe.data, count=15_000, speakers=1_000, neutral=0.8),
-        checks=3,
+        checks=2,
     )
 
 

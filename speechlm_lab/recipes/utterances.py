@@ -153,10 +153,13 @@ def sample_steps(
     blank: int,
     choice: Choice,
     generator: torch.Generator,
+    part: tuple[int, int] = (0, 1),
 ) -> layout.Steps:
     """A batch of utterances of like length, each with other speech of its speaker.
 
-    `blank` is the code that stands for none.
+    `blank` is the code that stands for none. `part` is a number and a count of
+    processes that divide the batch among them, all with the same `generator`: of like
+    length too, so that none waits for another.
     """
     order = _by_length(data)
     rng = np.random.default_rng(
@@ -167,6 +170,10 @@ def sample_steps(
     chosen = rng.choice(near, batch, replace=len(near) < batch)
     longest = max(_length(data, u) for u in chosen)
     room = longest + rng.integers(choice.prompt[0], choice.prompt[1] + 1)
+    number, count = part
+    if number:  # what follows differs from process to process
+        rng = np.random.default_rng([int(rng.integers(2**62)), number])
+    chosen = chosen[number::count]
     rows = []
     for u in chosen:
         without = rng.random(5) < (
