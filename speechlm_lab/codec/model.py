@@ -55,7 +55,7 @@ class Codec(
         The latents become the principal components of log-mel spectra, and k-means
         places the codebooks. `generator` draws its first points.
         """
-        mel, _ = self.features(wave)
+        mel, _ = self._features(wave)
         frames = mel.reshape(-1, self.config.fold * self.config.bands)
         mean = frames.mean(0)
         *_, directions = torch.linalg.svd(frames - mean, full_matrices=False)
@@ -69,19 +69,18 @@ class Codec(
         nn.init.zeros_(self.decoder.head.weight)
         self.quantizer.start(self.latents(wave), generator)
 
-    def features(self, wave: Tensor) -> tuple[Tensor, Voice]:
-        """What the encoder sees of `wave` `[B, T]`; see `Encoder.features`."""
+    def _features(self, wave: Tensor) -> tuple[Tensor, Voice]:
         return self.encoder.features(self._padded(wave))
 
     def latents(self, wave: Tensor) -> Tensor:
-        return self.encoder(*self.features(wave))
+        return self.encoder(*self._features(wave))
 
     def forward(self, wave: Tensor, quantize: bool = True) -> Coded:
         """Encode and decode `wave` `[B, T]` for training; returns T samples.
 
         With `quantize` False the latents go straight to the decoder.
         """
-        mel, voice = self.features(wave)
+        mel, voice = self._features(wave)
         latents = vectors = self.encoder(mel, voice)
         codes, commitment, scores = None, latents.new_zeros(()), None
         if quantize:

@@ -74,11 +74,11 @@ class DecoderRecipe:
 
 @torch.no_grad()
 def heard(model: Codec, wave: Tensor) -> tuple[Tensor, Voice]:
-    """What the decoder is given of `wave` `[B, T]`, and the voice that was in it.
+    """What the decoder is given of whole frames `[B, T]`, and the voice in them.
 
     Vectors `[B, F, D]` of some first levels of codes, as in the codec's training.
     """
-    mel, voice = model.features(wave)
+    mel, voice = model.encoder.features(wave)
     codes = model.quantizer.encode(model.encoder(mel, voice))
     kept = model.quantizer.kept_levels(len(wave)).to(wave.device)
     vectors = 0
