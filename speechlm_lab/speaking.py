@@ -268,7 +268,8 @@ class Memory:
             self._see(prompt, silent, torch.full((heard,), layout.LISTEN))
         if guided:
             self.reads = torch.tensor([1, 0])[:, None, None]
-            for cache in self.caches if heard else ():
+        if guided and heard:
+            for cache in self.caches:
                 cache.keys = cache.keys.expand(2, -1, -1, -1)
                 cache.values = cache.values.expand(2, -1, -1, -1)
         nothing = torch.full((levels, len(tokens) + 1), blank)

@@ -173,8 +173,8 @@ class SpeechLM:
         """`speak`, piece by piece: yields waves `[t]`, `chunk` frames each.
 
         The first is one frame, so that the sound begins early. Joined, they are the
-        wave of `speak` to float32 rounding. Raises what it raises,
-        when the first piece is asked for.
+        wave of `speak` to float32 rounding. Raises what it raises, when the first piece
+        is asked for.
         """
         parts = self._speaking(text, voice, emotion, seed, config)
         latents = (frame.latent[None, :, None] for part in parts for frame in part)
