@@ -20,7 +20,7 @@ from speechlm_lab.codec.blocks import start_weights
 from speechlm_lab.codec.config import CodecConfig
 from speechlm_lab.codec.decoder import Decoder
 from speechlm_lab.codec.encoder import Encoder
-from speechlm_lab.codec.voice import REFERENCE, Voice
+from speechlm_lab.codec.voice import Voice, detuned
 from speechlm_lab.quantize import ResidualVQ, VQConfig, straight_through
 
 
@@ -92,7 +92,6 @@ class Codec(
                 semantic = straight_through(self.config.split(chosen)[2], semantic)
             scores = self.phones(semantic)
         controls = self.decoder.controls(vectors)
-        off = (controls.pitch / REFERENCE).log2() - voice.octaves
-        detuned = (off.abs() * voice.strength.square()).mean()
+        off = detuned(controls.pitch, voice)
         decoded = self.decoder.render(controls, self.decoder.start(controls))
-        return Coded(decoded[:, : wave.shape[1]], codes, commitment, detuned, scores)
+        return Coded(decoded[:, : wave.shape[1]], codes, commitment, off, scores)

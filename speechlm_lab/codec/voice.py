@@ -115,6 +115,12 @@ class PitchTracker(nn.Module):
         return Voice(sure * octaves + (1 - sure) * around, strength)
 
 
+def detuned(pitch: Tensor, voice: Voice) -> Tensor:
+    """Octaves by which `pitch` `[B, N]`, Hz, is off, on average, where there is one."""
+    off = (pitch / REFERENCE).log2() - voice.octaves
+    return (off.abs() * voice.strength.square()).mean()
+
+
 def turns(pitch: Tensor, before: Tensor, hop: int, sample_rate: int) -> Tensor:
     """Periods `[B, N]` that pass in each hop, float64.
 

@@ -13,7 +13,7 @@ from torch.nn import functional as nnf
 
 from speechlm_lab import parallel
 from speechlm_lab.codec import SHIPPED, Codec, SpectralLoss
-from speechlm_lab.codec.voice import REFERENCE, Voice
+from speechlm_lab.codec.voice import Voice, detuned
 from speechlm_lab.recipes.card import write_checkpoint
 from speechlm_lab.recipes.codec import CodecRecipe, measure
 from speechlm_lab.recipes.pool import make_pool
@@ -53,12 +53,11 @@ class DecoderRecipe:
             wave, _ = self.clips.sample_batch(pool, real, unseen + step)
             vectors, voice = heard(model, wave.to(device))
             controls = model.decoder.controls(vectors)
-            off = (controls.pitch / REFERENCE).log2() - voice.octaves
-            detuned = (off.abs() * voice.strength.square()).mean()
+            off = detuned(controls.pitch, voice)
             decoded = model.decoder.render(controls, model.decoder.start(controls))
             mel = spectral(decoded, wave.to(device))
-            total = mel + self.clips.tuning * detuned
-            return {"loss": total, "mel": mel, "detuned": detuned}
+            total = mel + self.clips.tuning * off
+            return {"loss": total, "mel": mel, "detuned": off}
 
         settings = {k: v for k, v in asdict(self).items() if k != "train"}
         training = train(model, loss, self.train, folder, settings, resume)
