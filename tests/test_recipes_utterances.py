@@ -54,6 +54,21 @@ def test_they_are_kept_and_others_are_not_mistaken_for_them(codec, tmp_path):
     assert (workers.codes == one.codes).all() and (workers.first == one.first).all()
 
 
+def test_encoded_together_the_codes_are_those_of_each_alone(codec):
+    def items(codec):
+        made = utterances._Items(FEW, CODEC.hop, codec, 2)
+        return [said for i in range(12) if (said := made[i]) is not None]
+
+    alone = {said.index: said.sound for said in items(codec)}
+    # the second of each length goes with the first, the last ones by themselves
+    rows = items(None) + [r._replace(index=r.index + 100) for r in items(None)]
+    together = list(utterances._encode_alike(rows, codec, 2, size=2))
+    assert len(together) == 2 * len(alone) > 12
+    for said in together:
+        assert said.sound.dtype == np.int16
+        assert np.array_equal(said.sound, alone[said.index % 100])
+
+
 def batch(data, seed=0, **shares):
     names = ("without_voice", "without_text", "babbles", "any_emotion")
     none = dict.fromkeys(names, 0.0)

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,11 +20,19 @@ from speechlm_lab.codec import (
 from speechlm_lab.corpus.download import DownloadError
 from speechlm_lab.corpus.tiny_voices import SAMPLE_RATE
 from speechlm_lab.metrics import codebook_use, stoi
+from speechlm_lab.recipes.batches import Batches
 from speechlm_lab.recipes.card import write_checkpoint
 from speechlm_lab.recipes.pool import Pool, PoolConfig, make_pool, real_speech
 from speechlm_lab.recipes.refit import Refit, refit, told
 from speechlm_lab.spectral import log_mel
 from speechlm_lab.train import TrainConfig, Training, seed_all, step_generator, train
+
+
+class Clips(NamedTuple):
+    """What a codec is trained on in one step."""
+
+    wave: Tensor  # [B, T]
+    phones: Tensor  # int64 [n, F], of the first n clips, those of TinyVoices
 
 
 @dataclass(frozen=True)
@@ -67,11 +76,14 @@ class CodecRecipe:
         device = parallel.device()
         spectral = SpectralLoss(self.codec.sample_rate).to(device)
 
+        batches = Batches(
+            lambda step: self.sample_batch(pool, real, step), self.train.steps
+        )
+
         def loss(step: int) -> dict[str, Tensor]:
             if step == self.unquantized:
                 self._start(model, pool, real)
-            wave, phones = self.sample_batch(pool, real, step)
-            wave, phones = wave.to(device), phones.to(device)
+            wave, phones = batches(step)
             out = model(wave, quantize=step >= self.unquantized)
             mel = spectral(out.wave, wave)
             values = {"mel": mel, "commitment": out.commitment}
@@ -138,13 +150,11 @@ class CodecRecipe:
             print(f"trained without real speech: {error}", flush=True)
             return []
 
-    def sample_batch(
-        self, pool: Pool, real: list[np.ndarray], step: int
-    ) -> tuple[Tensor, Tensor]:
-        """Clips `[B, T]` of one step, each at its own loudness, with a little noise.
+    def sample_batch(self, pool: Pool, real: list[np.ndarray], step: int) -> Clips:
+        """The clips of one step, each at its own loudness, with a little noise.
 
-        First those of `pool`, whose phones `[n, F]` are the second result, then those
-        of `real`: three from the first of its streams for each one from the second.
+        First those of `pool`, then those of `real`: three from the first of its streams
+        for each one from the second.
         """
         generator = step_generator(self.train.seed, step)
         length = int(self.clip * SAMPLE_RATE)
@@ -165,7 +175,7 @@ class CodecRecipe:
         gain, noise = torch.rand(2, batch, 1, generator=generator)
         white = torch.randn(wave.shape, generator=generator)
         loud = wave * 10 ** (self.quietest * gain / 20)
-        return loud + white * 10 ** (self.noise / 20) * noise, phones
+        return Clips(loud + white * 10 ** (self.noise / 20) * noise, phones)
 
     def _start(
         self, model: Codec | StridedCodec, pool: Pool, real: list[np.ndarray]

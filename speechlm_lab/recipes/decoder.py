@@ -14,6 +14,7 @@ from torch.nn import functional as nnf
 from speechlm_lab import parallel
 from speechlm_lab.codec import SHIPPED, Codec, SpectralLoss
 from speechlm_lab.codec.voice import Voice, detuned
+from speechlm_lab.recipes.batches import Batches
 from speechlm_lab.recipes.card import write_checkpoint
 from speechlm_lab.recipes.codec import CodecRecipe, measure
 from speechlm_lab.recipes.pool import make_pool
@@ -48,14 +49,18 @@ class DecoderRecipe:
         device = parallel.device()
         spectral = SpectralLoss(model.sample_rate).to(device)
         unseen = self.clips.train.steps + self.clips.start_batches
+        batches = Batches(
+            lambda step: self.clips.sample_batch(pool, real, unseen + step),
+            self.train.steps,
+        )
 
         def loss(step: int) -> dict[str, Tensor]:
-            wave, _ = self.clips.sample_batch(pool, real, unseen + step)
-            vectors, voice = heard(model, wave.to(device))
+            wave, _ = batches(step)
+            vectors, voice = heard(model, wave)
             controls = model.decoder.controls(vectors)
             off = detuned(controls.pitch, voice)
             decoded = model.decoder.render(controls, model.decoder.start(controls))
-            mel = spectral(decoded, wave.to(device))
+            mel = spectral(decoded, wave)
             total = mel + self.clips.tuning * off
             return {"loss": total, "mel": mel, "detuned": off}
 

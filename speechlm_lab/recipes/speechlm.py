@@ -15,6 +15,7 @@ from speechlm_lab.corpus.sentences import test_sentences
 from speechlm_lab.corpus.tiny_voices import speak
 from speechlm_lab.layout import Steps
 from speechlm_lab.lm import LanguageModel, LMConfig
+from speechlm_lab.recipes.batches import Batches
 from speechlm_lab.recipes.card import write_checkpoint
 from speechlm_lab.recipes.codec import CodecRecipe, codec_laptop
 from speechlm_lab.recipes.lm import _fingerprint
@@ -98,11 +99,8 @@ class SpeechLMRecipe:
         weights = torch.tensor([*self.weights, self.text_weight], device=device)
         weights /= weights.sum()
 
-        def loss(step: int) -> dict[str, Tensor]:
-            due = step and step % (self.train.steps // (self.checks + 1)) == 0
-            if due and parallel.rank() == 0:
-                check(step)
-            steps = sample_steps(
+        def make(step: int) -> Steps:
+            return sample_steps(
                 data,
                 max(self.batch, parallel.count()),
                 self.lm.blank,
@@ -110,8 +108,14 @@ class SpeechLMRecipe:
                 step_generator(self.train.seed, step, shared=True),
                 (parallel.rank(), parallel.count()),
             )
-            steps = Steps(*[part.to(device) for part in steps])
-            losses = steps_loss(model, steps, self.mask)
+
+        batches = Batches(make, self.train.steps)
+
+        def loss(step: int) -> dict[str, Tensor]:
+            due = step and step % (self.train.steps // (self.checks + 1)) == 0
+            if due and parallel.rank() == 0:
+                check(step)
+            losses = steps_loss(model, batches(step), self.mask)
             names = [f"level_{k}" for k in range(len(losses) - 1)] + ["text"]
             total = (weights * losses).sum()
             return {"loss": total, **dict(zip(names, losses, strict=True))}

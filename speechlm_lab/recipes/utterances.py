@@ -1,8 +1,11 @@
 """Training speech for the language model: utterances as codes, tokens and times."""
 
 import json
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,10 +13,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from speechlm_lab import layout
+from speechlm_lab import layout, parallel
 from speechlm_lab.codec import Codec
 from speechlm_lab.corpus.emotions import EMOTIONS
-from speechlm_lab.corpus.tiny_voices import TinyVoices, speak
+from speechlm_lab.corpus.tiny_voices import SAMPLE_RATE, TinyVoices, speak
 from speechlm_lab.recipes.pool import read_arrays, write_arrays
 from speechlm_lab.recipes.recogniser import loose_words
 
@@ -57,11 +60,24 @@ class Utterances(NamedTuple):
     speakers: np.ndarray  # int64 [U], rising
 
 
-class _Items(Dataset):
-    """Endless utterances: speaker, codes, tokens, times; None for one left out."""
+class _Said(NamedTuple):
+    """An utterance on its way to codes."""
 
-    def __init__(self, config: UtteranceConfig, codec: Codec, levels: int) -> None:
+    index: int  # in TinyVoices
+    speaker: int
+    sound: np.ndarray  # float32 [T], a wave; later int16 [K, F], its codes
+    tokens: np.ndarray  # as in `Utterances`
+    first: np.ndarray
+
+
+class _Items(Dataset):
+    """Endless utterances; None for one left out. Without a codec they stay waves."""
+
+    def __init__(
+        self, config: UtteranceConfig, frame: int, codec: Codec | None, levels: int
+    ) -> None:
         self.config = config
+        self.frame = frame  # samples
         self.codec = codec
         self.levels = levels
 
@@ -73,9 +89,8 @@ class _Items(Dataset):
     def __len__(self) -> int:
         return 10**9
 
-    @torch.no_grad()
-    def __getitem__(self, index: int) -> tuple | None:
-        c, rate = self.config, self.codec.frame_rate
+    def __getitem__(self, index: int) -> _Said | None:
+        c = self.config
         rng = np.random.default_rng([c.seed, index])
         request = self.data.request(index)
         if rng.random() < c.neutral:
@@ -83,7 +98,8 @@ class _Items(Dataset):
         if rng.random() < c.loose:
             request["text"] = loose_words(rng, c.invented)
         item = speak(**request)
-        frames = -(-len(item.wave) // self.codec.hop)
+        frames = -(-len(item.wave) // self.frame)
+        rate = SAMPLE_RATE / self.frame
         if frames > c.longest * rate:
             return None
         tokens = layout.read(item.text, item.emotion)
@@ -91,23 +107,52 @@ class _Items(Dataset):
             first = layout.onsets(tokens, item, frames, rate)
         except ValueError:  # the synthesiser read it otherwise in the sentence
             return None
-        codes = self.codec.encode(item.wave[None])[0, : self.levels]
         ids = np.array([layout.begin(t) for t in tokens], np.uint8)
         number = int(item.speaker.rpartition(":")[2])
-        return number, codes.short().numpy(), ids, first.short().numpy()
+        said = _Said(index, number, item.wave.numpy(), ids, first.short().numpy())
+        return _encode([said], self.codec, self.levels)[0] if self.codec else said
 
 
-def _as_it_is(item: tuple | None) -> tuple | None:
+@torch.no_grad()
+def _encode(rows: list[_Said], codec: Codec, levels: int) -> list[_Said]:
+    """Waves of one length as codes."""
+    waves = torch.from_numpy(np.stack([row.sound for row in rows]))
+    codes = codec.encode(waves.to(next(codec.parameters()).device))[:, :levels]
+    codes = codes.short().cpu().numpy()
+    return [row._replace(sound=c) for row, c in zip(rows, codes, strict=True)]
+
+
+def _encode_alike(
+    items: Iterable[_Said], codec: Codec, levels: int, size: int = 32
+) -> Iterator[_Said]:
+    """Waves as codes, `size` of one number of frames at once; out of their order.
+
+    All are filled up to whole frames, as the codec would do it.
+    """
+    alike: dict[int, list[_Said]] = {}
+    with torch.backends.cudnn.flags(allow_tf32=False):  # the codes that a CPU finds
+        for item in items:
+            whole = np.pad(item.sound, (0, -len(item.sound) % codec.hop))
+            rows = alike.setdefault(len(whole), [])
+            rows.append(item._replace(sound=whole))
+            if len(rows) == size:
+                yield from _encode(alike.pop(len(whole)), codec, levels)
+        for rows in alike.values():
+            yield from _encode(rows, codec, levels)
+
+
+def _as_it_is(item: _Said | None) -> _Said | None:
     return item
 
 
 def make_utterances(
     config: UtteranceConfig, codec: Codec, levels: int, path: Path, key: str,
-    workers: int = 2,
+    workers: int | None = None,
 ) -> Utterances:  # fmt: skip
     """Speak and encode utterances, or read them from `path` if they are there already.
 
-    `key` says which codec it is.
+    `key` says which codec it is. `workers` processes speak, None: one a core; a GPU, if
+    there is one, encodes.
     """
     key = json.dumps([key, levels, asdict(config)])
     kept = read_arrays(path, key)
@@ -119,24 +164,29 @@ def make_utterances(
 
 
 def _make(
-    config: UtteranceConfig, codec: Codec, levels: int, workers: int
+    config: UtteranceConfig, codec: Codec, levels: int, workers: int | None
 ) -> Utterances:
-    # a loader with batch_size None hands the items out in order, whatever `workers` is
-    items = DataLoader(
-        _Items(config, codec, levels), batch_size=None, sampler=range(10**9),
+    device = parallel.device()
+    on_gpu = device.type != "cpu"
+    if workers is None:
+        workers = max(1, (os.cpu_count() or 1) - on_gpu)
+    # a loader with batch_size None hands the items out in order, whatever their number
+    loader = DataLoader(
+        _Items(config, codec.hop, None if on_gpu else codec, levels),
+        batch_size=None, sampler=range(10**9),
         num_workers=workers, collate_fn=_as_it_is,
     )  # fmt: skip
+    items = islice((item for item in loader if item is not None), config.count)
+    if on_gpu:
+        items = _encode_alike(items, codec.to(device), levels)
     made = []
     for item in items:
-        if item is None:
-            continue
         made.append(item)
         if len(made) % 5_000 == 0:
             print(f"{len(made):,} of {config.count:,}", flush=True)
-        if len(made) == config.count:
-            break
-    made.sort(key=lambda row: row[0])  # stable: in their order within a speaker
-    speakers, codes, ids, first = zip(*made, strict=True)
+    codec.cpu()
+    made.sort(key=lambda row: (row.speaker, row.index))
+    _, speakers, codes, ids, first = zip(*made, strict=True)
     return Utterances(
         codes=np.concatenate(codes, axis=1),
         frames=np.cumsum([0] + [c.shape[1] for c in codes]),
