@@ -240,7 +240,7 @@ def mean_vectors(logits: Tensor, codebooks: Tensor) -> Tensor:
 
 def nearest(vectors: Tensor, codebooks: Tensor) -> Tensor:
     """For each level the code `[k]` of `codebooks` `[k, V, D]` nearest to `[k, D]`."""
-    return torch.cdist(vectors[:, None], codebooks)[:, 0].argmin(-1)
+    return (vectors[:, None] - codebooks).square().sum(-1).argmin(-1)
 
 
 class Memory:

@@ -54,6 +54,8 @@ The synthetic voices are those of eSpeak NG, a formant synthesiser.
 
 
 def _hardware() -> str:
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     name = platform.processor() or platform.machine()
     cpus = Path("/proc/cpuinfo")
     if cpus.exists():

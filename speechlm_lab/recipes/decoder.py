@@ -1,7 +1,8 @@
 """A finished codec's decoder, trained on; its codes stay what they are.
 
 So whatever was trained on the codes goes on to fit. The shipped codec came to look
-ahead by three frames instead of eighteen this way.
+ahead by three frames instead of eighteen this way, in 4,000 steps of 8 clips on a CPU,
+and then got better by the steps below, on a GPU.
 """
 
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +18,7 @@ from speechlm_lab.codec.voice import Voice, detuned
 from speechlm_lab.recipes.batches import Batches
 from speechlm_lab.recipes.card import write_checkpoint
 from speechlm_lab.recipes.codec import CodecRecipe, measure
-from speechlm_lab.recipes.pool import make_pool
+from speechlm_lab.recipes.pool import PoolConfig, make_pool
 from speechlm_lab.train import TrainConfig, Training, seed_all, train
 
 
@@ -30,10 +31,19 @@ class DecoderRecipe:
     causal: bool = True  # whether its blocks shall see no later frames
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=4_000, learning_rate=5e-4, decay=0.6, threads=1
+            steps=11_400,
+            learning_rate=5e-4,
+            warmup=200,
+            decay=0.6,
+            threads=1,
+            log_every=50,
         )
     )
-    clips: CodecRecipe = field(default_factory=CodecRecipe)  # what it is trained on
+    clips: CodecRecipe = field(  # what it is trained on
+        default_factory=lambda: CodecRecipe(
+            batch=64, pool=PoolConfig(minutes=360, speakers=1_200)
+        )
+    )
 
     def run(self, folder: Path, resume: bool = True) -> Training:
         """Train, measure and save; takes up what `folder` holds of this recipe."""

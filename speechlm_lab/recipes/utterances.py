@@ -26,8 +26,8 @@ class UtteranceConfig:
     """Which part of TinyVoices to speak and to encode."""
 
     split: str = "train"  # of TinyVoices
-    count: int = 30_000  # utterances
-    speakers: int = 2_000  # different voices
+    count: int = 68_000  # utterances
+    speakers: int = 10_000  # different voices
     neutral: float = 0.5  # share of neutral ones; the rest is of all emotions
     loose: float = 0.3  # share of texts that are unrelated words
     invented: float = 0.4  # share of invented words among these
