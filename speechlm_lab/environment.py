@@ -131,20 +131,22 @@ def is_ready(venv: Path, root: Path) -> bool:
 
 
 def install(venv: Path, root: Path) -> None:
-    """Make or mend ``.venv``. The stamp comes last, so a set-up that was
-    interrupted is taken up again by the next command."""
+    """Make or mend ``.venv``. The stamp comes last; what was interrupted before
+    it is begun anew by the next command, from what pip has downloaded."""
     started = time.monotonic()
     print(f"Setting up {venv} (first use, or the pins changed)", flush=True)
     log = root / ".venv-setup.log"
     log.unlink(missing_ok=True)
     python = interpreter(venv)
-    # --clear where an earlier try left an environment without pip
-    again = ["--clear"] if venv.exists() and not _has_pip(python) else []
-    if again or not venv.exists():
-        make = [sys.executable, "-m", "venv", *again, venv]
-        _step("1/4 an empty environment", make, log)
-    else:
+    stamp = venv / "pins.sha256"
+    inside = Path(sys.prefix).resolve() == venv.resolve()
+    if stamp.exists() or inside:
         print("  1/4 an empty environment: already there")
+        stamp.unlink(missing_ok=True)  # until all is there again
+    else:
+        # an earlier try may have left half a package, on which pip would trip
+        make = [sys.executable, "-m", "venv", "--clear", venv]
+        _step("1/4 an empty environment", make, log)
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check"]
     _step(
         "2/4 the pinned packages, each checked by its hash",
@@ -157,16 +159,9 @@ def install(venv: Path, root: Path) -> None:
         [*pip, "--no-deps", "--no-build-isolation", "-e", root],
         log,
     )
-    (venv / "pins.sha256").write_text(pins_digest(root))
+    stamp.write_text(pins_digest(root))
     log.unlink(missing_ok=True)
     print(f"  ready in {time.monotonic() - started:.0f} s: {venv}", flush=True)
-
-
-def _has_pip(python: Path) -> bool:
-    if not python.exists():
-        return False
-    done = subprocess.run([python, "-c", "import pip"], capture_output=True)
-    return done.returncode == 0
 
 
 def has_nvidia_gpu() -> bool:

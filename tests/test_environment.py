@@ -81,8 +81,14 @@ def test_the_stamp_comes_last_and_goes_with_the_pins(clone, commands):
     assert not environment.is_ready(venv, clone)
     environment.install(venv, clone)
     assert environment.is_ready(venv, clone)
+    # half of an environment, which this was, is not built upon
+    assert commands[0][1:4] == ["-m", "venv", "--clear"]
     (clone / environment.TORCH_PINS).write_text("torch==9\ntorchaudio==9\n")
     assert not environment.is_ready(venv, clone)
+    commands.clear()
+    environment.install(venv, clone)  # a finished one is mended
+    assert environment.is_ready(venv, clone)
+    assert not any("venv" in command for command in commands)
 
 
 def test_an_interrupted_set_up_leaves_no_stamp(clone, monkeypatch):
