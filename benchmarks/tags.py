@@ -12,6 +12,7 @@ import argparse
 
 import numpy as np
 import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
 from speechlm_lab.corpus.text import TAGS
@@ -36,25 +37,13 @@ def features(wave: Tensor) -> np.ndarray:
     return torch.cat([level.mean(1), spread]).numpy()
 
 
-class Judge:
-    """Names the tag whose sounds a sound is nearest to."""
-
-    def __init__(self, known: dict[str, list[np.ndarray]]) -> None:
-        self.tags = list(known)
-        self.means = np.stack([np.mean(known[tag], 0) for tag in self.tags])
-        rest = np.concatenate([np.array(v) - np.mean(v, 0) for v in known.values()])
-        covariance = np.cov(rest.T)
-        # drawn towards a round one: there are hardly more sounds than features
-        covariance += (
-            0.1 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-        )
-        self.inverse = np.linalg.inv(covariance)
-
-    def name(self, found: np.ndarray) -> str:
-        away = self.means - found
-        return self.tags[
-            int(np.einsum("td,de,te->t", away, self.inverse, away).argmin())
-        ]
+def judge_of(known: dict[str, list[np.ndarray]]) -> LinearDiscriminantAnalysis:
+    """A judge whose `predict` names the tags of sounds `[N, features]`."""
+    sounds = np.concatenate([np.array(found) for found in known.values()])
+    tags = np.repeat(list(known), [len(found) for found in known.values()])
+    # drawn towards a round covariance: there are hardly more sounds than features
+    judge = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1)
+    return judge.fit(sounds, tags)
 
 
 def true_sound(tag: str, voice: int | str, number: int) -> np.ndarray:
@@ -70,20 +59,22 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20, help="sounds a tag")
     count = parser.parse_args().count
     torch.set_num_threads(1)
-    judge = Judge({tag: [true_sound(tag, i, i) for i in range(60)] for tag in TAGS})
+    judge = judge_of({tag: [true_sound(tag, i, i) for i in range(60)] for tag in TAGS})
     model = SpeechLM.from_pretrained()
     print("| tag | true sounds named rightly | the model's | what it was taken for |")
     print("|---|---|---|---|")
     for tag in TAGS:
         voices = [f"held-out:{i}" for i in range(count)]
-        true = [judge.name(true_sound(tag, v, i)) for i, v in enumerate(voices)]
+        true = [true_sound(tag, v, i) for i, v in enumerate(voices)]
+        true = judge.predict(true).tolist()
         said = []
         for i, voice in enumerate(voices):
             text = FRAMES[i % 3].format(f"[{tag}]")
             made = model.speak(text, voice, "neutral", seed=i)
             (span,) = [s for s in made.tokens if s.label == f"[{tag}]"]
             begin, end = (round(t * SAMPLE_RATE) for t in (span.start, span.end))
-            said.append(judge.name(features(made.wave[begin:end])))
+            said.append(features(made.wave[begin:end]))
+        said = judge.predict(said).tolist()
         wrong = {name: said.count(name) for name in TAGS if name != tag}
         print(
             f"| {tag} | {true.count(tag)} of {count} | {said.count(tag)} of {count} | "

@@ -21,6 +21,8 @@ PYTHON_MINIMUM = (3, 11)
 PACKAGE = Path(__file__).resolve().parent
 LOCK = "requirements.lock"  # everything but the torch family, hashed
 TORCH_PINS = "requirements-torch.txt"  # the torch family, by version
+# files in .venv: the digest of the pins it was made from, and a mark of work under way
+STAMP, UNFINISHED = "pins.sha256", "unfinished"
 
 
 class SetupError(RuntimeError):
@@ -122,31 +124,36 @@ def interpreter(venv: Path) -> Path:
 
 def is_ready(venv: Path, root: Path) -> bool:
     """True if `venv` was finished, from the pins as they are now."""
-    stamp = venv / "pins.sha256"
+    stamp = venv / STAMP
     return (
         interpreter(venv).exists()
+        and not (venv / UNFINISHED).exists()
         and stamp.is_file()
         and stamp.read_text() == pins_digest(root)
     )
 
 
 def install(venv: Path, root: Path) -> None:
-    """Make or mend ``.venv``. The stamp comes last; what was interrupted before
-    it is begun anew by the next command, from what pip has downloaded."""
+    """Make or mend ``.venv``. One that this was interrupted in is begun anew by the
+    next command, from what pip has downloaded; others are built upon."""
     started = time.monotonic()
     print(f"Setting up {venv} (first use, or the pins changed)", flush=True)
     log = root / ".venv-setup.log"
     log.unlink(missing_ok=True)
     python = interpreter(venv)
-    stamp = venv / "pins.sha256"
+    unfinished = venv / UNFINISHED
     inside = Path(sys.prefix).resolve() == venv.resolve()
-    if stamp.exists() or inside:
-        print("  1/4 an empty environment: already there")
-        stamp.unlink(missing_ok=True)  # until all is there again
-    else:
+    if unfinished.exists() and not inside:
         # an earlier try may have left half a package, on which pip would trip
-        make = [sys.executable, "-m", "venv", "--clear", venv]
+        shutil.rmtree(venv)
+    new = not venv.exists()
+    venv.mkdir(exist_ok=True)
+    unfinished.touch()
+    if new:
+        make = [sys.executable, "-m", "venv", venv]
         _step("1/4 an empty environment", make, log)
+    else:
+        print("  1/4 an empty environment: already there")
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check"]
     _step(
         "2/4 the pinned packages, each checked by its hash",
@@ -159,7 +166,8 @@ def install(venv: Path, root: Path) -> None:
         [*pip, "--no-deps", "--no-build-isolation", "-e", root],
         log,
     )
-    stamp.write_text(pins_digest(root))
+    (venv / STAMP).write_text(pins_digest(root))
+    unfinished.unlink()
     log.unlink(missing_ok=True)
     print(f"  ready in {time.monotonic() - started:.0f} s: {venv}", flush=True)
 

@@ -81,12 +81,11 @@ def test_the_stamp_comes_last_and_goes_with_the_pins(clone, commands):
     assert not environment.is_ready(venv, clone)
     environment.install(venv, clone)
     assert environment.is_ready(venv, clone)
-    # half of an environment, which this was, is not built upon
-    assert commands[0][1:4] == ["-m", "venv", "--clear"]
+    # somebody's own environment is built upon
+    assert not any("venv" in command for command in commands)
     (clone / environment.TORCH_PINS).write_text("torch==9\ntorchaudio==9\n")
     assert not environment.is_ready(venv, clone)
-    commands.clear()
-    environment.install(venv, clone)  # a finished one is mended
+    environment.install(venv, clone)  # so is a finished one
     assert environment.is_ready(venv, clone)
     assert not any("venv" in command for command in commands)
 
@@ -100,6 +99,25 @@ def test_an_interrupted_set_up_leaves_no_stamp(clone, monkeypatch):
     with pytest.raises(environment.SetupError):
         environment.install(clone / ".venv", clone)
     assert not (clone / ".venv" / "pins.sha256").exists()
+
+
+def test_an_interrupted_set_up_is_begun_anew(clone, commands, monkeypatch):
+    venv = clone / ".venv"
+
+    def stop(command, log, title):
+        if "--require-hashes" in command:
+            (venv / "half_a_package").touch()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(environment, "_run", stop)
+        with pytest.raises(KeyboardInterrupt):
+            environment.install(venv, clone)
+    assert (venv / "half_a_package").exists()
+    environment.install(venv, clone)
+    assert commands[0][1:3] == ["-m", "venv"]
+    assert not (venv / "half_a_package").exists()
+    assert not (venv / environment.UNFINISHED).exists()
 
 
 @pytest.mark.parametrize("gpu", [False, True])

@@ -55,7 +55,7 @@ class SpeechLMRecipe:
             hidden=680,
             texts=layout.TEXTS,
             roles=layout.ROLES,
-        )  # fmt: skip
+        )
     )
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
