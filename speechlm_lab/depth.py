@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from speechlm_lab.sampling import Sampling
-from speechlm_lab.transformer import KVCache, Layer, LMConfig, rotations
+from speechlm_lab.stepping import Trunk, array, product
+from speechlm_lab.transformer import Layer, LMConfig, rotations
 
 
 class DepthTransformer(nn.Module):
@@ -89,23 +90,22 @@ class DepthTransformer(nn.Module):
         """
         self._check(hidden, 2)
         sampling = sampling or Sampling()
-        h = self.into(hidden)[:, None]  # [B, 1, width]
-        caches = [KVCache() for _ in self.layers]
+        trunk = Trunk(self.layers, self.norm, self.config, room=len(self.heads))
+        h = product(hidden.cpu().numpy(), array(self.into))  # [B, width]
         codes: list[Tensor] = []
         for k, head in enumerate(self.heads):
-            x = h if k == 0 else h + self.embeddings[k - 1](codes[-1])[:, None]
-            logits = head(self._trunk(x, caches)[:, -1])  # [B, V]
+            x = h if k == 0 else h + array(self.embeddings[k - 1])[codes[-1].numpy()]
+            logits = torch.from_numpy(product(trunk(x), array(head)))  # [B, V]
             heard = None if recent is None else recent[:, k]
             codes.append(sampling.draw(logits, generator, heard))
-        return torch.stack(codes, dim=1)
+        return torch.stack(codes, dim=1).to(hidden.device)
 
-    def _trunk(self, x: Tensor, caches: list[KVCache] | None = None) -> Tensor:
-        """Layers and norm on `[N, levels, width]`, after the levels in the caches."""
+    def _trunk(self, x: Tensor) -> Tensor:
+        """Layers and norm on `[N, levels, width]`."""
         c = self.config
-        start = 0 if not caches else len(caches[0])
-        turn = rotations(start, x.shape[1], c.width // c.heads, c.rope_base, x.device)
-        for i, layer in enumerate(self.layers):
-            x = layer(x, turn, None if caches is None else caches[i])
+        turn = rotations(0, x.shape[1], c.width // c.heads, c.rope_base, x.device)
+        for layer in self.layers:
+            x = layer(x, turn)
         return self.norm(x)
 
     def _check(self, hidden: Tensor, ndim: int) -> None:

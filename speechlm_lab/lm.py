@@ -22,6 +22,7 @@ from torch.nn import functional as nnf
 from speechlm_lab.depth import DepthTransformer
 from speechlm_lab.patterns import PATTERNS
 from speechlm_lab.sampling import Sampling
+from speechlm_lab.stepping import Stepper
 from speechlm_lab.transformer import (
     Attention,
     FeedForward,
@@ -247,8 +248,8 @@ class LanguageModel(
         """Continue `prompt` `[B, K, P]`, P >= 0, by `frames`: `[B, K, P + frames]`.
 
         The prompt's frames are given in all levels; only the others are drawn, in the
-        order of the pattern. `temperature`, `top_k`, `top_p` and `generator` are those
-        of `sampling.sample`.
+        order of the pattern, on the CPU (see `stepping`). `temperature`, `top_k`,
+        `top_p` and `generator` are those of `sampling.sample`.
         """
         if frames < 0:
             raise ValueError(f"frames must be at least 0, got {frames}")
@@ -256,34 +257,25 @@ class LanguageModel(
             return prompt.clone()
         sampling, blank = Sampling(temperature, top_k, top_p), self.config.blank
         total = prompt.shape[2] + frames
-        at, positions = self._places(total).to(prompt.device), self._positions(total)
+        at, positions = self._places(total), self._positions(total)
         # -1 marks the codes that are still to be drawn
-        steps = spread(nnf.pad(prompt, (0, frames), value=-1), at, blank)
-        wanted = (steps[0] == -1).cpu()  # [K, S], the same in every row
+        steps = spread(nnf.pad(prompt.cpu(), (0, frames), value=-1), at, blank)
+        wanted = steps[0] == -1  # [K, S], the same in every row
         first = int(wanted.any(0).nonzero()[0])
         caches = [KVCache() for _ in self.layers]
         # start, then all steps that are known in every level
-        seen = nnf.pad(steps[..., :first], (1, 0), value=blank)
+        seen = nnf.pad(steps[..., :first], (1, 0), value=blank).to(prompt.device)
+        before = None if positions is None else positions[: first + 1]
+        x = self.hidden(self.embed(seen), caches, before)[:, -1].cpu()
+        stepper = Stepper(self, caches)
         for s in range(first, steps.shape[2]):
-            now = (
-                None if positions is None else positions[s + 1 - seen.shape[2] : s + 1]
-            )
-            x = self.hidden(self.embed(seen), caches, now)[:, -1]
             levels = wanted[:, s].nonzero()[:, 0].tolist()
-            if levels:
-                steps[:, levels, s] = self._draw(x, levels, sampling, generator)
-            seen = steps[..., s : s + 1]
-        return steps.gather(2, at.expand(len(steps), -1, -1))
-
-    def _draw(
-        self,
-        x: Tensor,
-        levels: list[int],
-        sampling: Sampling,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        """Codes `[B, levels]` of a step, from the hidden state `[B, D]` before it."""
-        if self.config.pattern == "depth":
-            return self.depth.generate(x, sampling, generator)
-        logits = torch.stack([self.heads[k](x) for k in levels], dim=1)
-        return sampling.draw(logits, generator)
+            if levels and self.config.pattern == "depth":
+                steps[..., s] = self.depth.generate(x, sampling, generator)
+            elif levels:
+                logits = stepper.logits(x, levels)
+                steps[:, levels, s] = sampling.draw(logits, generator)
+            if s + 1 < steps.shape[2]:
+                now = None if positions is None else int(positions[s + 1])
+                x = stepper(steps[..., s], position=now)
+        return steps.gather(2, at.expand(len(steps), -1, -1)).to(prompt.device)

@@ -23,6 +23,7 @@ from speechlm_lab import layout
 from speechlm_lab.lm import KVCache, LanguageModel
 from speechlm_lab.patterns import delay, undelay
 from speechlm_lab.sampling import Sampling, guide, sample
+from speechlm_lab.stepping import Stepper
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,9 @@ class Speaking:
                 said = layout.hold(layout.begin(layout.END))
                 if step == frames and not self.ended:  # it had to be stopped
                     said = self._begin(layout.begin(layout.END), step)
-            codes, vectors = self.choose()
+            codes, vectors = torch.full((levels,), blank), self.codebooks[:, 0]
+            if step >= layout.LEAD:  # before that nothing is heard
+                codes, vectors = self.choose()
             for k in range(levels):
                 if not 0 <= step - layout.LEAD - k < frames:
                     codes[k] = blank
@@ -210,8 +213,9 @@ class Speaking:
             drawn = torch.rand((), generator=self.generator).item()
             self._ends_below = 0.5 + (drawn - 0.5) * self.config.pace
         # what comes next is known; only whether it comes now is asked
-        begins = scores[1 : 1 + len(layout.TOKENS)].logsumexp(0)
-        self._lasting *= torch.sigmoid(scores[now] - begins).item()
+        odds = scores.softmax(-1)
+        lasts, begins = odds[now], odds[1 : 1 + len(layout.TOKENS)].sum()
+        self._lasting *= (lasts / (lasts + begins)).item()
         return now if self._lasting > self._ends_below else then
 
 
@@ -250,6 +254,7 @@ class Memory:
     the second row, if there is one, is that of the sequence without a text.
     """
 
+    @torch.no_grad()
     def __init__(
         self,
         model: LanguageModel,
@@ -258,38 +263,41 @@ class Memory:
         guided: bool = False,
     ) -> None:
         self.model = model
-        self.caches = [KVCache() for _ in model.layers]
-        self.reads = torch.ones(1, 1, 1, dtype=torch.long)
         tokens = torch.zeros(0, dtype=torch.long) if tokens is None else tokens
         levels, blank = model.config.codebooks, model.config.blank
+        caches = [KVCache() for _ in model.layers]
         heard = prompt.shape[1]
         if heard:  # once, since it is the same whatever is read after it
-            silent = torch.zeros(5, heard, dtype=torch.long)
-            self._see(prompt, silent, torch.full((heard,), layout.LISTEN))
-        if guided:
-            self.reads = torch.tensor([1, 0])[:, None, None]
+            silent = torch.zeros(1, 5, heard, dtype=torch.long)
+            roles = torch.full((1, heard), layout.LISTEN)
+            model.hidden(model.embed(prompt[None], silent, roles), caches)
+        self.reads = torch.tensor([[1], [0]] if guided else [[1]])
         if guided and heard:
-            for cache in self.caches:
+            for cache in caches:
                 cache.keys = cache.keys.expand(2, -1, -1, -1)
                 cache.values = cache.values.expand(2, -1, -1, -1)
-        nothing = torch.full((levels, len(tokens) + 1), blank)
+        nothing = torch.full((len(self.reads), levels, len(tokens) + 1), blank)
         places = (1 + torch.arange(len(tokens))).clamp(max=model.config.text_places - 1)
         none = torch.zeros_like(tokens)
         read = torch.stack(layout.TextSlots(tokens, none, none, places, none))
-        roles = torch.full((len(tokens) + 1,), layout.READ)
-        roles[-1] = layout.SPEAK  # the last step begins the speech
-        self._see(nothing, nnf.pad(read, (0, 1)), roles)
+        read = self.reads[:, :, None] * nnf.pad(read, (0, 1))
+        roles = torch.full((1, len(tokens) + 1), layout.READ)
+        roles[:, -1] = layout.SPEAK  # the last step begins the speech
+        self.hidden = model.hidden(model.embed(nothing, read, roles), caches)[:, -1]
+        self.stepper = Stepper(model, caches)
 
     def advance(self, codes: Tensor, text: Tensor) -> None:
         """Take one step of speech: codes `[K]` and its text slots `[5]`."""
-        self._see(codes[:, None], text[:, None], torch.tensor([layout.SPEAK]))
+        codes = codes.expand(len(self.reads), -1)
+        self.hidden = self.stepper(codes, self.reads * text, layout.SPEAK)
 
-    def _see(self, codes: Tensor, text: Tensor, roles: Tensor) -> None:
-        codes = codes.expand(len(self.reads), -1, -1)
-        x = self.model.embed(codes, self.reads * text, roles[None])
-        x = self.model.hidden(x, self.caches)[:, -1]
-        self.code_logits = torch.stack([head(x) for head in self.model.heads], dim=1)
-        self.text_logits = self.model.text_head(x[0])
+    @property
+    def code_logits(self) -> Tensor:
+        return self.stepper.logits(self.hidden)
+
+    @property
+    def text_logits(self) -> Tensor:
+        return self.stepper.text_logits(self.hidden[:1])[0]
 
 
 @torch.no_grad()

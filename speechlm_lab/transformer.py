@@ -149,9 +149,9 @@ class Attention(nn.Module):
         """Queries, keys and values of `x`, each `[B, heads or kv_heads, S, d]`."""
         batch, steps, width = x.shape
         split = self.qkv(x).view(batch, steps, -1, width // self.heads).transpose(1, 2)
-        values = split[:, -self.kv_heads :]
-        turned = rotate(split[:, : -self.kv_heads], turn)
-        return turned[:, : self.heads], turned[:, self.heads :], values
+        turned, values = split.split([self.heads + self.kv_heads, self.kv_heads], 1)
+        queries, keys = rotate(turned, turn).split([self.heads, self.kv_heads], 1)
+        return queries, keys, values
 
     def weights(self, x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
         """How much each step looks at each: `[B, heads, S, S]`, rows add up to 1.

@@ -34,6 +34,7 @@ LAYERS = [
     ["speech_metrics", "lexicon"],
     ["patterns"],
     ["transformer"],
+    ["stepping"],
     ["lm", "depth", "sampling"],
     ["layout"],
     ["speaking"],

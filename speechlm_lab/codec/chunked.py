@@ -140,8 +140,7 @@ def windows(
     size = chunk if first is None else first
     for block in blocks:
         held = block if held is None else torch.cat([held, block], dim=-1)
-        # something must be left for the last chunk, hence > and not >=
-        while held.shape[-1] - start > size + after:
+        while held.shape[-1] - start >= size + after:
             end, size = start + size, chunk
             yield Window(held[..., : end + after], start, end)
             drop = max(0, end - before)

@@ -1,0 +1,182 @@
+"""A Transformer one step at a time, in NumPy: the same numbers, several times sooner.
+
+A step of a small model is a few million multiplications, a matter of a millisecond.
+PyTorch needs some microseconds to begin each of its two hundred operations, and its
+matrix products are made for many rows, where here there are one or two. NumPy begins
+an operation sooner, and takes a product of a matrix and a vector for what it is.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.special import expit
+from torch import Tensor, nn
+
+from speechlm_lab.transformer import KVCache, Layer, LMConfig, rotations
+
+_FEW = 6  # rows up to which a product is faster row by row
+
+
+class Trunk:
+    """Layers and the norm after them, in NumPy: `[B, D]` in, `[B, D]` out, each step.
+
+    It goes on from what `caches`, one a layer, have seen, and leaves them as they are;
+    None: from nothing. Weights are read where they are, in float32 on the CPU.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        norm: nn.RMSNorm,
+        config: LMConfig,
+        caches: Sequence[KVCache] | None = None,
+        room: int = 256,  # steps for which there is room at once, and then again
+    ) -> None:
+        self.width, self.base = config.width // config.heads, config.rope_base
+        self.at = 0 if caches is None else len(caches[0])  # steps seen
+        each = [None] * len(layers) if caches is None else caches
+        self.layers = [_Layer(*p, room) for p in zip(layers, each, strict=True)]
+        self.room = room
+        self.norm = array(norm)
+        self._turn(self.at + room)
+
+    def __call__(self, x: np.ndarray, position: int | None = None) -> np.ndarray:
+        """What is made of one more step, at `position`; None: it is counted."""
+        position = self.at if position is None else position
+        if position >= len(self.cosines):
+            self._turn(position + self.room)
+        turn = self.cosines[position], self.sines[position]
+        for layer in self.layers:
+            x = layer(x, turn, self.at)
+        self.at += 1
+        return _normed(x, self.norm)
+
+    def _turn(self, steps: int) -> None:
+        turn = rotations(0, steps, self.width, self.base)
+        self.cosines, self.sines = (part.numpy() for part in turn)
+
+
+class Stepper:
+    """A `lm.LanguageModel` that goes on, step after step, from what `caches` hold."""
+
+    def __init__(self, model: nn.Module, caches: Sequence[KVCache]) -> None:
+        self.codes = [array(e) for e in model.embeddings]
+        self.heads = [array(head) for head in model.heads]
+        if model.config.texts:
+            self.texts = [array(e) for e in model.text_embeddings]
+            self.text_head = array(model.text_head)
+        if model.config.roles:
+            self.roles = array(model.role_embedding)
+        self.trunk = Trunk(model.layers, model.norm, model.config, caches)
+
+    def __call__(
+        self,
+        codes: Tensor,
+        text: Tensor | None = None,
+        role: int | None = None,
+        position: int | None = None,
+    ) -> Tensor:
+        """`LanguageModel.hidden` of one more step: `[B, D]`.
+
+        codes: int64 `[B, K]`.
+        text: int64 `[B, 5]`, see `layout.TextSlots`; None: no text.
+        role: what the step is, the same in all rows; None: no role.
+        position: that of the step; None: it is counted.
+        """
+        x = _embedded(self.codes, codes)
+        if text is not None:
+            x = x + _embedded(self.texts, text)
+        if role is not None:
+            x = x + self.roles[role]
+        return torch.from_numpy(self.trunk(x, position))
+
+    def logits(self, hidden: Tensor, levels: Sequence[int] | None = None) -> Tensor:
+        """Logits `[B, K, V]` of the codes after `hidden` `[B, D]`; None: all levels."""
+        levels, x = range(len(self.heads)) if levels is None else levels, hidden.numpy()
+        each = [product(x, self.heads[k]) for k in levels]
+        return torch.from_numpy(np.stack(each, axis=1))
+
+    def text_logits(self, hidden: Tensor) -> Tensor:
+        """Logits `[B, TEXTS]` of the text token after `hidden` `[B, D]`."""
+        return torch.from_numpy(product(hidden.numpy(), self.text_head))
+
+
+class _Layer:
+    """`transformer.Layer` for one step."""
+
+    def __init__(self, layer: Layer, cache: KVCache | None, room: int) -> None:
+        attention, forward = layer.attention, layer.feed_forward
+        self.heads, self.kv_heads = attention.heads, attention.kv_heads
+        self.norms = array(layer.attention_norm), array(layer.feed_forward_norm)
+        self.qkv, self.out = array(attention.qkv), array(attention.out)
+        self.gate, self.up = array(forward.gate), array(forward.up)
+        self.down = array(forward.down)
+        self.room = room
+        self.keys = self.values = None  # [B, kv_heads, steps seen and room, d]
+        if cache is not None and len(cache):
+            self.keys = _with_room(cache.keys.cpu().numpy(), room)
+            self.values = _with_room(cache.values.cpu().numpy(), room)
+
+    def __call__(self, x: np.ndarray, turn: tuple, at: int) -> np.ndarray:
+        x = x + product(self._attention(_normed(x, self.norms[0]), turn, at), self.out)
+        y = _normed(x, self.norms[1])
+        gate = product(y, self.gate)
+        return x + product(gate * expit(gate) * product(y, self.up), self.down)
+
+    def _attention(self, x: np.ndarray, turn: tuple, at: int) -> np.ndarray:
+        cosines, sines = turn
+        half = len(cosines) // 2
+        split = product(x, self.qkv).reshape(len(x), -1, len(cosines))
+        turned, values = split[:, : -self.kv_heads], split[:, -self.kv_heads :]
+        partner = np.concatenate([turned[..., half:], turned[..., :half]], axis=-1)
+        turned = turned * cosines + partner * sines  # as in `transformer.rotate`
+        self._remember(turned[:, self.heads :], values, at)
+        # the heads of queries beside the head of keys that they share
+        queries = turned[:, : self.heads].reshape(*values.shape[:2], -1, len(cosines))
+        queries = queries * np.float32(len(cosines) ** -0.5)
+        scores = queries @ self.keys[:, :, : at + 1].swapaxes(2, 3)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        return (weights @ self.values[:, :, : at + 1]).reshape(len(x), -1)
+
+    def _remember(self, keys: np.ndarray, values: np.ndarray, at: int) -> None:
+        if self.keys is None:
+            self.keys = _with_room(keys[:, :, None][:, :, :0], self.room)
+            self.values = _with_room(values[:, :, None][:, :, :0], self.room)
+        elif at == self.keys.shape[2]:
+            self.keys = _with_room(self.keys, self.room)
+            self.values = _with_room(self.values, self.room)
+        self.keys[:, :, at], self.values[:, :, at] = keys, values
+
+
+def array(module: nn.Module) -> np.ndarray:
+    """The weight of a module; not copied if it is float32 on the CPU."""
+    return module.weight.detach().float().cpu().numpy()
+
+
+def product(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """`x` `[B, in]` by a weight `[out, in]`: `[B, out]`."""
+    if len(x) > _FEW:
+        return x @ weight.T
+    out = np.empty((len(x), len(weight)), dtype=np.float32)
+    for row, into in zip(x, out, strict=True):
+        np.dot(weight, row, out=into)
+    return out
+
+
+def _embedded(tables: Sequence[np.ndarray], ids: Tensor) -> np.ndarray:
+    """Sum over the tables of their rows `ids` int64 `[B, tables]`: `[B, D]`."""
+    columns = ids.numpy().T
+    return sum(table[i] for table, i in zip(tables, columns, strict=True))
+
+
+def _with_room(seen: np.ndarray, room: int) -> np.ndarray:
+    """`seen` `[B, kv_heads, S, d]` with room for more steps."""
+    return np.pad(seen, ((0, 0), (0, 0), (0, room), (0, 0)))
+
+
+def _normed(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """RMSNorm of `x` `[B, D]`."""
+    mean = np.einsum("bd,bd->b", x, x)[:, None] / np.float32(x.shape[1])
+    return x / np.sqrt(mean + np.float32(1e-6)) * weight

@@ -1,0 +1,98 @@
+"""One step at a time in NumPy: the numbers of the model as PyTorch computes them."""
+
+import pytest
+import torch
+
+from speechlm_lab.depth import DepthTransformer
+from speechlm_lab.lm import KVCache, LanguageModel, LMConfig
+from speechlm_lab.stepping import Stepper, Trunk
+
+SMALL = LMConfig(
+    codebooks=3, codebook_size=11, width=24, layers=2, heads=6, hidden=40,
+    texts=9, roles=2, text_places=16,
+)  # fmt: skip
+
+
+def loud(model):
+    """Away from the small start, so that errors show."""
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    return model.eval()
+
+
+def sequence(rows, steps, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    codes = torch.randint(0, 12, (rows, 3, steps), generator=g)
+    return codes, torch.randint(0, 9, (rows, 5, steps), generator=g)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [1, 2, 9])  # few rows, and many
+@pytest.mark.parametrize("kv_heads", [0, 2])
+@pytest.mark.parametrize("given", [1, 5, 299])  # 299 and more outgrow the first room
+def test_it_goes_on_with_the_numbers_of_the_model(rows, kv_heads, given):
+    torch.manual_seed(0)
+    config = LMConfig(**{**vars(SMALL), "kv_heads": kv_heads})
+    model, total = loud(LanguageModel(config)), given + 270
+    codes, text = sequence(rows, total)
+    roles = torch.ones(1, total, dtype=torch.long)
+    whole = model.hidden(model.embed(codes, text, roles))
+    caches = [KVCache() for _ in model.layers]
+    start = (codes[..., :given], text[..., :given], roles[:, :given])
+    model.hidden(model.embed(*start), caches)
+    stepper = Stepper(model, caches)
+    for s in range(given, total):
+        x = stepper(codes[..., s], text[..., s], 1)
+        assert torch.allclose(x, whole[:, s], atol=1e-4), s
+    assert all(len(cache) == given for cache in caches), "left as they were"
+    logits = torch.stack([head(x) for head in model.heads], dim=1)
+    assert torch.allclose(stepper.logits(x), logits, atol=1e-4)
+    assert torch.allclose(stepper.logits(x, [2]), logits[:, 2:], atol=1e-4)
+    assert torch.allclose(stepper.text_logits(x), model.text_head(x), atol=1e-4)
+
+
+@torch.no_grad()
+def test_positions_can_be_given():
+    model = loud(LanguageModel(LMConfig(**{**vars(SMALL), "texts": 0, "roles": 0})))
+    codes, _ = sequence(2, 8)
+    positions = torch.tensor([0, 1, 2, 3, 700, 1, 2, 3])
+    whole = model(codes, positions=positions)
+    caches = [KVCache() for _ in model.layers]
+    model(codes[..., :2], caches, positions=positions[:2])
+    stepper = Stepper(model, caches)
+    for s in range(2, 8):
+        x = stepper(codes[..., s], position=int(positions[s]))
+        assert torch.allclose(stepper.logits(x), whole[:, :, s], atol=1e-4), s
+
+
+@torch.no_grad()
+def test_a_trunk_begins_from_nothing():
+    torch.manual_seed(0)
+    model = loud(DepthTransformer(LMConfig(codebooks=4, width=24, heads=2, hidden=40)))
+    x = torch.randn(3, 5, 24)
+    trunk = Trunk(model.layers, model.norm, model.config, room=2)
+    each = [torch.from_numpy(trunk(x[:, s].numpy())) for s in range(5)]
+    assert torch.allclose(torch.stack(each, dim=1), model._trunk(x), atol=1e-4)
+
+
+@torch.no_grad()
+def test_it_sees_the_weights_as_they_are_now():
+    model = loud(LanguageModel(SMALL))
+    codes, text = sequence(1, 1)
+    stepper = Stepper(model, [KVCache() for _ in model.layers])
+    model.norm.weight.mul_(2)
+    roles = torch.ones(1, 1, dtype=torch.long)
+    expected = model.hidden(model.embed(codes, text, roles))[:, 0]
+    assert torch.allclose(stepper(codes[..., 0], text[..., 0], 1), expected, atol=1e-4)
+
+
+def test_weights_of_half_precision_are_read_too():
+    model = loud(LanguageModel(SMALL))
+    codes, text = sequence(1, 1)
+    x = Stepper(model.half(), [KVCache() for _ in model.layers])(
+        codes[..., 0], text[..., 0], 1
+    )
+    expected = Stepper(model.float(), [KVCache() for _ in model.layers])(
+        codes[..., 0], text[..., 0], 1
+    )
+    assert x.dtype == torch.float32 and torch.equal(x, expected)
