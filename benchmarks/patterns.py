@@ -13,7 +13,8 @@ Measured on ten voices that no model has heard: nats a frame, the sum over the l
 By the chain rule that is the price of the same codes whatever the order, so it alone is
 comparable; a single level's price depends on what its order lets it know. Then each
 model babbles: what share of the pairs (level 1, level 2) of its frames does not occur
-in the training data at all, and how long does a second of sound take.
+in the training data at all, and how long does a second of sound take. That does not
+depend on what a model has learnt, so `--speed` measures it again, alone.
 
 It writes `patterns.csv` (the curves), `patterns_after.csv` (the last table) and
 `patterns.flac` (2.5 s of babble of each, the first seed's) next to this file.
@@ -24,6 +25,7 @@ import copy
 import csv
 import hashlib
 import json
+import statistics
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -46,6 +48,7 @@ SIZES = {"codebooks": LEVELS, "width": 64, "layers": 3, "heads": 2, "hidden": 17
 # one layer fewer of the backbone pays for the depth Transformer, nearly
 DEPTH = {"layers": 2, "depth_layers": 1, "depth_width": 40, "hidden": 203}
 TURN = 5.0  # processor seconds
+SPEED = "CPU seconds a second of sound"
 PLAIN = {"emotions": ("neutral",), "sounds": 0, "scenes": 0}
 POOLS = {
     "pool": PoolConfig(minutes=240, speakers=200, **PLAIN),
@@ -119,25 +122,47 @@ def seen_pairs(data: list[Tensor], size: int) -> Tensor:
     return seen
 
 
-def babble(runner: Runner, seen: Tensor, frame_rate: float) -> tuple[dict, Tensor]:
+def draw(model: LanguageModel, rows: int) -> Tensor:
+    """Codes `[rows, K, F]` out of nothing."""
+    nothing = torch.zeros(rows, LEVELS, 0, dtype=torch.long)
+    return model.generate(nothing, FRAMES, generator=torch.Generator().manual_seed(1))
+
+
+def writing_seconds(models: list[LanguageModel], rounds: int = 9) -> list[float]:
+    """Median processor seconds that each takes for `FRAMES` frames, taking turns."""
+    taken: list[list[float]] = [[] for _ in models]
+    for _ in range(rounds):
+        for model, seconds in zip(models, taken, strict=True):
+            start = time.process_time()
+            draw(model, 1)
+            seconds.append(time.process_time() - start)
+    return [statistics.median(seconds) for seconds in taken]
+
+
+def babble(
+    runner: Runner, seen: Tensor, seconds: float, frame_rate: float
+) -> tuple[dict, Tensor]:
     """What it draws out of nothing: speed, pairs never seen, codes `[K, F]`."""
-    model = runner.mean
-    start = time.process_time()
-    generator = torch.Generator().manual_seed(1)
-    codes = model.generate(
-        torch.zeros(1, LEVELS, 0, dtype=torch.long), FRAMES, generator=generator
-    )
-    seconds = time.process_time() - start
-    many = model.generate(
-        torch.zeros(32, LEVELS, 0, dtype=torch.long), FRAMES, generator=generator
-    )
+    many = draw(runner.mean, 32)
     unseen = ~seen[many[:, 0], many[:, 1]]
     last = places(runner.pattern, LEVELS, FRAMES).max() + 1
     return {
         "steps a second of sound": round(float(last) / FRAMES * frame_rate),
-        "CPU seconds a second of sound": round(seconds / FRAMES * frame_rate, 3),
+        SPEED: round(seconds / FRAMES * frame_rate, 3),
         "pairs never seen, %": round(100 * unseen.double().mean().item(), 1),
-    }, codes[0]
+    }, draw(runner.mean, 1)[0]
+
+
+def measure_speed_again(path: Path) -> None:
+    """The speeds in the table `path` anew, of models with fresh weights."""
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    models = [Runner(row["pattern"], 0).mean for row in rows]
+    frame_rate = load_shipped().frame_rate
+    for row, seconds in zip(rows, writing_seconds(models), strict=True):
+        row[SPEED] = round(seconds / FRAMES * frame_rate, 3)
+        print(row["pattern"], row[SPEED])
+    write(path, rows)
 
 
 def point(runner: Runner, levels: list[float]) -> dict:
@@ -163,8 +188,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="for the codes of the training data")
     parser.add_argument("--seconds", type=float, default=200, help="of CPU, a pattern")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--speed", action="store_true", help="speed alone, no training")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.speed:
+        return measure_speed_again(HERE / "patterns_after.csv")
     args.folder.mkdir(parents=True, exist_ok=True)
     data, held = streams("pool", args.folder), streams("test", args.folder)
     codec = load_shipped()
@@ -191,8 +219,9 @@ def main() -> None:
                         print(list(curves[-1].values()), flush=True)
                 write(HERE / "patterns.csv", curves)
         seen = seen_pairs(data, runners[0].model.config.codebook_size)
-        for runner in runners:
-            found, codes = babble(runner, seen, codec.frame_rate)
+        speeds = writing_seconds([runner.mean for runner in runners])
+        for runner, seconds in zip(runners, speeds, strict=True):
+            found, codes = babble(runner, seen, seconds, codec.frame_rate)
             gap = interval(totals[runner.pattern] - totals["parallel"], voices)
             weights = sum(p.numel() for p in runner.model.parameters())
             row = {"seed": seed, "pattern": runner.pattern, "weights": weights}

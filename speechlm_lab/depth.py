@@ -82,15 +82,18 @@ class DepthTransformer(nn.Module):
         sampling: Sampling | None = None,
         generator: torch.Generator | None = None,
         recent: Tensor | None = None,
+        trunk: Trunk | None = None,
     ) -> Tensor:
         """Draw the codes int64 `[B, K]` of one frame from its `hidden` `[B, D]`.
 
         `recent` `[B, K, N]` are the newest codes of each level, which the penalty of
-        `sampling` looks at; needed if there is one.
+        `sampling` looks at; needed if there is one. `trunk` is that of `trunk()`, for
+        those who draw many frames; it is on the CPU, as the drawing is.
         """
         self._check(hidden, 2)
         sampling = sampling or Sampling()
-        trunk = Trunk(self.layers, self.norm, self.config, room=len(self.heads))
+        trunk = trunk or self.trunk()
+        trunk.at = 0
         h = product(hidden.cpu().numpy(), array(self.into))  # [B, width]
         codes: list[Tensor] = []
         for k, head in enumerate(self.heads):
@@ -99,6 +102,10 @@ class DepthTransformer(nn.Module):
             heard = None if recent is None else recent[:, k]
             codes.append(sampling.draw(logits, generator, heard))
         return torch.stack(codes, dim=1).to(hidden.device)
+
+    def trunk(self) -> Trunk:
+        """Layers and norm for one level at a time."""
+        return Trunk(self.layers, self.norm, self.config, room=len(self.heads))
 
     def _trunk(self, x: Tensor) -> Tensor:
         """Layers and norm on `[N, levels, width]`."""

@@ -268,10 +268,12 @@ class LanguageModel(
         before = None if positions is None else positions[: first + 1]
         x = self.hidden(self.embed(seen), caches, before)[:, -1].cpu()
         stepper = Stepper(self, caches)
+        in_turn = self.depth.trunk() if self.config.pattern == "depth" else None
         for s in range(first, steps.shape[2]):
             levels = wanted[:, s].nonzero()[:, 0].tolist()
-            if levels and self.config.pattern == "depth":
-                steps[..., s] = self.depth.generate(x, sampling, generator)
+            if levels and in_turn is not None:
+                drawn = self.depth.generate(x, sampling, generator, trunk=in_turn)
+                steps[..., s] = drawn
             elif levels:
                 logits = stepper.logits(x, levels)
                 steps[:, levels, s] = sampling.draw(logits, generator)

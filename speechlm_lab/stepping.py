@@ -11,18 +11,23 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from scipy.special import expit
+from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
 from speechlm_lab.transformer import KVCache, Layer, LMConfig, rotations
 
 _FEW = 6  # rows up to which a product is faster row by row
+# a second thread gains little in so small a product, and where another program has its
+# core the first one waits for it, a hundred times longer than the product takes
+_one_thread = ThreadpoolController().wrap(limits=1, user_api="blas")
 
 
 class Trunk:
     """Layers and the norm after them, in NumPy: `[B, D]` in, `[B, D]` out, each step.
 
     It goes on from what `caches`, one a layer, have seen, and leaves them as they are;
-    None: from nothing. Weights are read where they are, in float32 on the CPU.
+    None: from nothing. Setting `at` to 0 begins anew. Weights are read where they are,
+    in float32 on the CPU.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class Trunk:
         self.norm = array(norm)
         self._turn(self.at + room)
 
+    @_one_thread
     def __call__(self, x: np.ndarray, position: int | None = None) -> np.ndarray:
         """What is made of one more step, at `position`; None: it is counted."""
         position = self.at if position is None else position
@@ -91,12 +97,14 @@ class Stepper:
             x = x + self.roles[role]
         return torch.from_numpy(self.trunk(x, position))
 
+    @_one_thread
     def logits(self, hidden: Tensor, levels: Sequence[int] | None = None) -> Tensor:
         """Logits `[B, K, V]` of the codes after `hidden` `[B, D]`; None: all levels."""
         levels, x = range(len(self.heads)) if levels is None else levels, hidden.numpy()
         each = [product(x, self.heads[k]) for k in levels]
         return torch.from_numpy(np.stack(each, axis=1))
 
+    @_one_thread
     def text_logits(self, hidden: Tensor) -> Tensor:
         """Logits `[B, TEXTS]` of the text token after `hidden` `[B, D]`."""
         return torch.from_numpy(product(hidden.numpy(), self.text_head))
