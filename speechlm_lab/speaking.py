@@ -11,7 +11,7 @@ the decoder is not given that code's vector but the mean of all codes' vectors u
 their probabilities, and the model reads the code that lies nearest to it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,10 +37,9 @@ class SpeakConfig:
     # of the mean on the first level, and on the others: above 1 likely codes count more
     sharpness: tuple[float, float] = (1.0, 2.0)
     pace: float = 0.3  # spread of durations: 0 the likely median, 1 all that is likely
-    guidance: float = 1.5  # strength of the text, 1: as learnt (see sampling.guide)
-    voice_guidance: float = (
-        1.0  # of the voice, in the same way; takes half as long again
-    )
+    guidance: float = 1.5  # strength of the text on the first level, 1: as learnt
+    fine_guidance: float = 1.0  # on the others, where it hurts the voice
+    voice_guidance: float = 1.0  # of the voice, on all; takes half as long again
     follow: bool = True  # keep to the text; False: the model is free to stray
     text_temperature: float = 1.0  # of the text that it then says to itself
     longest_token: int = 100  # frames after which a token must end
@@ -99,7 +98,8 @@ class Speaking:
         self.tokens: list[int] = []
         self.first: list[int] = []
         self.ended = False
-        self.memory = Memory(model, prompt, tokens, self.config.guidance != 1)
+        guided = (self.config.guidance, self.config.fine_guidance) != (1, 1)
+        self.memory = Memory(model, prompt, tokens, guided)
         # the same without the voice, if that is to be led away from
         self.voiceless = None
         if self.config.voice_guidance != 1 and prompt.shape[1]:
@@ -158,15 +158,18 @@ class Speaking:
 
     def choose(self) -> tuple[Tensor, Tensor]:
         """Codes `[K]` of what is now expected, and the vectors `[K, D]` to be heard."""
-        c, rows = self.config, self.memory.code_logits  # [1 or 2, K, V]
-        scores = guide(*rows, c.guidance) if len(rows) == 2 else rows[0]
+        c, levels = self.config, range(self.model.config.codebooks)
+        plain = self.memory.code_logits().log_softmax(-1)  # [K, V]
+        scores = plain.clone()
+        for part, scale in ((levels[:1], c.guidance), (levels[1:], c.fine_guidance)):
+            if scale != 1 and part:
+                textless = self.memory.code_logits(1, part)
+                scores[part] = guide(plain[part], textless, scale)
         if self.voiceless is not None:  # what the voice changes, in nats, once more
-            (nobody,) = self.voiceless.code_logits.log_softmax(-1)
-            voice = rows[0].log_softmax(-1) - nobody
-            scores = scores + (c.voice_guidance - 1) * voice
-        drawn = min(c.drawn, len(scores))
+            nobody = self.voiceless.code_logits().log_softmax(-1)
+            scores = scores + (c.voice_guidance - 1) * (plain - nobody)
+        books, drawn = self.codebooks, min(c.drawn, len(scores))
         codes = draw(scores[:drawn], c, self.generator)
-        books = self.codebooks
         vectors = [books[k, code] for k, code in enumerate(codes)]
         sharp = torch.tensor([c.sharpness[min(k, 1)] for k in range(len(scores))])
         means = mean_vectors((sharp[:, None] * scores)[drawn:], books[drawn:])
@@ -175,7 +178,7 @@ class Speaking:
 
     def _next_text(self, step: int) -> int:
         """The id of this step's text; writes down each token that begins."""
-        scores = self.memory.text_logits
+        scores = self.memory.text_logits()
         if self.config.follow:
             said = self._hold_or_go_on(scores, step)
         else:
@@ -197,10 +200,10 @@ class Speaking:
     def _hold_or_go_on(self, scores: Tensor, step: int) -> int:
         """Whether the present token lasts or the next one begins.
 
-        The model says at each step how likely the token is to end there. Drawing that
-        anew each time would draw a duration from all that are possible, the odd ones
-        too. So the chance that the token still lasts is followed down, and it ends
-        where that falls below a half, or, with `pace`, below a level drawn around it.
+        The model says at each step how likely the token is to end there. To draw that
+        anew each time would be to draw from all durations, the odd ones too. So the
+        chance that it still lasts is followed down, and it ends where that falls below
+        a half, or, with `pace`, below a level drawn around it.
         """
         done = len(self.tokens)
         if done == 0:
@@ -210,8 +213,8 @@ class Speaking:
             return then
         if step == self.first[-1] + 1:
             self._lasting = 1.0
-            drawn = torch.rand((), generator=self.generator).item()
-            self._ends_below = 0.5 + (drawn - 0.5) * self.config.pace
+            spread = torch.rand((), generator=self.generator).item() - 0.5
+            self._ends_below = 0.5 + spread * self.config.pace
         # what comes next is known; only whether it comes now is asked
         odds = scores.softmax(-1)
         lasts, begins = odds[now], odds[1 : 1 + len(layout.TOKENS)].sum()
@@ -250,8 +253,7 @@ def nearest(vectors: Tensor, codebooks: Tensor) -> Tensor:
 class Memory:
     """The model with its memory of a sequence, and of the same one without its text.
 
-    `code_logits` `[rows, K, V]` and `text_logits` `[TEXTS]` are what it now expects;
-    the second row, if there is one, is that of the sequence without a text.
+    `code_logits` and `text_logits` are what it now expects.
     """
 
     @torch.no_grad()
@@ -265,8 +267,7 @@ class Memory:
         self.model = model
         tokens = torch.zeros(0, dtype=torch.long) if tokens is None else tokens
         levels, blank = model.config.codebooks, model.config.blank
-        caches = [KVCache() for _ in model.layers]
-        heard = prompt.shape[1]
+        caches, heard = [KVCache() for _ in model.layers], prompt.shape[1]
         if heard:  # once, since it is the same whatever is read after it
             silent = torch.zeros(1, 5, heard, dtype=torch.long)
             roles = torch.full((1, heard), layout.LISTEN)
@@ -291,12 +292,12 @@ class Memory:
         codes = codes.expand(len(self.reads), -1)
         self.hidden = self.stepper(codes, self.reads * text, layout.SPEAK)
 
-    @property
-    def code_logits(self) -> Tensor:
-        return self.stepper.logits(self.hidden)
+    def code_logits(self, row: int = 0, levels: Sequence[int] | None = None) -> Tensor:
+        """Logits `[K, V]` of the codes, or of those `levels`; row 1: without a text."""
+        return self.stepper.logits(self.hidden[row : row + 1], levels)[0]
 
-    @property
     def text_logits(self) -> Tensor:
+        """Logits `[TEXTS]` of the text token."""
         return self.stepper.text_logits(self.hidden[:1])[0]
 
 
@@ -323,7 +324,7 @@ def babble(
     for k in range(levels):  # nor are there codes before the first frame
         steps[k, : layout.LEAD + k] = blank
     for s in range(steps.shape[1]):
-        drawn = draw(memory.code_logits[0], config, generator)
+        drawn = draw(memory.code_logits(), config, generator)
         steps[:, s] = torch.where(steps[:, s] == -1, drawn, steps[:, s])
         memory.advance(steps[:, s], torch.zeros(5, dtype=torch.long))
     return undelay(steps[None])[0][:, layout.LEAD : layout.LEAD + total]

@@ -88,6 +88,28 @@ def test_guidance_leads_elsewhere(model):
     assert led.shape != plain.shape or not torch.equal(led, plain)
 
 
+def test_guidance_is_given_by_level(model):
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    prompt = torch.arange(12).view(3, 4) % SMALL.codebook_size
+
+    def heard(guidance, fine_guidance):
+        config = SpeakConfig(
+            guidance=guidance, fine_guidance=fine_guidance, sharpness=(1.0, 1.0)
+        )
+        return Speaking(model, prompt, TOKENS, BOOKS, config).choose()[1]
+
+    memory = Memory(model, prompt, TOKENS, True)
+    for scale in (0.0, 1.0, 3.0):
+        scores = guide(memory.code_logits(), memory.code_logits(1), scale)
+        led = mean_vectors(scores, BOOKS)
+        assert torch.allclose(heard(scale, scale), led, atol=1e-5)
+        assert torch.allclose(heard(scale, 1.0)[0], led[0], atol=1e-5)
+        assert torch.allclose(heard(scale, 1.0)[1:], heard(1.0, 1.0)[1:], atol=1e-5)
+        assert torch.allclose(heard(1.0, scale)[1:], led[1:], atol=1e-5)
+    assert not torch.allclose(heard(3.0, 1.0), heard(1.0, 1.0), atol=1e-2)
+
+
 def test_levels_may_have_temperatures_of_their_own(model):
     run(model, temperature=(0.0, 0.5, 1.0))
     with pytest.raises(ValueError, match="temperatures"):
@@ -167,7 +189,7 @@ def test_the_second_row_is_the_sequence_without_a_text(model):
         after = 4 + len(TOKENS) + 1
         for s in range(after, steps.codes.shape[2]):
             memory.advance(steps.codes[0, :, s], steps.text[0, :, s])
-        assert torch.allclose(memory.code_logits[row], logits, atol=1e-4)
+        assert torch.allclose(memory.code_logits(row), logits, atol=1e-4)
 
 
 def test_the_mean_errs_least():
@@ -193,8 +215,8 @@ def test_the_voice_can_be_followed_more_closely(model):
     plain = SpeakConfig(guidance=1.0, pace=0.0)
     closer = replace(plain, voice_guidance=3.0)
     near = Speaking(model, prompt, TOKENS, BOOKS, closer)
-    heard = near.memory.code_logits[0]
-    voiceless = Memory(model, prompt[:, :0], TOKENS).code_logits[0]
+    heard = near.memory.code_logits()
+    voiceless = Memory(model, prompt[:, :0], TOKENS).code_logits()
     expected = mean_vectors(guide(heard, voiceless, 3.0)[:1], BOOKS[:1])
     assert torch.allclose(near.choose()[1][:1], expected, atol=1e-5)
     # with nobody to listen to there is nothing to follow
