@@ -84,7 +84,6 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=SpeakConfig.temperature)
     parser.add_argument("--pace", type=float, default=SpeakConfig.pace)
     parser.add_argument("--guidance", type=float, default=SpeakConfig.guidance)
-    parser.add_argument("--fine-guidance", type=float, default=1.0)
     parser.add_argument("--voice-guidance", type=float, default=1.0)
     parser.add_argument("--drawn", type=int, default=SpeakConfig.drawn)
     parser.add_argument(
@@ -107,7 +106,6 @@ def main() -> None:
         drawn=options.drawn,
         sharpness=tuple(options.sharpness),
         guidance=options.guidance,
-        fine_guidance=options.fine_guidance,
         voice_guidance=options.voice_guidance,
         follow=not options.free,
     )

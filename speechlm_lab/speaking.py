@@ -11,7 +11,7 @@ the decoder is not given that code's vector but the mean of all codes' vectors u
 their probabilities, and the model reads the code that lies nearest to it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,9 +37,8 @@ class SpeakConfig:
     # of the mean on the first level, and on the others: above 1 likely codes count more
     sharpness: tuple[float, float] = (1.0, 2.0)
     pace: float = 0.3  # spread of durations: 0 the likely median, 1 all that is likely
-    guidance: float = 1.5  # strength of the text on the first level, 1: as learnt
-    fine_guidance: float = 1.0  # on the others, where it hurts the voice
-    voice_guidance: float = 1.0  # of the voice, on all; takes half as long again
+    guidance: float = 1.5  # strength of the text, 1: as learnt (see sampling.guide)
+    voice_guidance: float = 1.0  # of the voice; takes half as long again
     follow: bool = True  # keep to the text; False: the model is free to stray
     text_temperature: float = 1.0  # of the text that it then says to itself
     longest_token: int = 100  # frames after which a token must end
@@ -98,8 +97,7 @@ class Speaking:
         self.tokens: list[int] = []
         self.first: list[int] = []
         self.ended = False
-        guided = (self.config.guidance, self.config.fine_guidance) != (1, 1)
-        self.memory = Memory(model, prompt, tokens, guided)
+        self.memory = Memory(model, prompt, tokens, self.config.guidance != 1)
         # the same without the voice, if that is to be led away from
         self.voiceless = None
         if self.config.voice_guidance != 1 and prompt.shape[1]:
@@ -158,16 +156,14 @@ class Speaking:
 
     def choose(self) -> tuple[Tensor, Tensor]:
         """Codes `[K]` of what is now expected, and the vectors `[K, D]` to be heard."""
-        c, levels = self.config, range(self.model.config.codebooks)
-        plain = self.memory.code_logits().log_softmax(-1)  # [K, V]
-        scores = plain.clone()
-        for part, scale in ((levels[:1], c.guidance), (levels[1:], c.fine_guidance)):
-            if scale != 1 and part:
-                textless = self.memory.code_logits(1, part)
-                scores[part] = guide(plain[part], textless, scale)
+        c, plain = self.config, self.memory.code_logits()  # [K, V]
+        scores = plain.log_softmax(-1)
+        if c.guidance != 1:
+            scores = guide(plain, self.memory.code_logits(1), c.guidance)
         if self.voiceless is not None:  # what the voice changes, in nats, once more
             nobody = self.voiceless.code_logits().log_softmax(-1)
-            scores = scores + (c.voice_guidance - 1) * (plain - nobody)
+            voice = plain.log_softmax(-1) - nobody
+            scores = scores + (c.voice_guidance - 1) * voice
         books, drawn = self.codebooks, min(c.drawn, len(scores))
         codes = draw(scores[:drawn], c, self.generator)
         vectors = [books[k, code] for k, code in enumerate(codes)]
@@ -292,9 +288,9 @@ class Memory:
         codes = codes.expand(len(self.reads), -1)
         self.hidden = self.stepper(codes, self.reads * text, layout.SPEAK)
 
-    def code_logits(self, row: int = 0, levels: Sequence[int] | None = None) -> Tensor:
-        """Logits `[K, V]` of the codes, or of those `levels`; row 1: without a text."""
-        return self.stepper.logits(self.hidden[row : row + 1], levels)[0]
+    def code_logits(self, row: int = 0) -> Tensor:
+        """Logits `[K, V]` of the codes; row 1: without a text."""
+        return self.stepper.logits(self.hidden[row : row + 1])[0]
 
     def text_logits(self) -> Tensor:
         """Logits `[TEXTS]` of the text token."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from speechlm_lab.speaking import SpeakConfig, Speaking, babble
 VOICE_SECONDS = (0.5, 3.0)  # of a voice: the least that is taken, the most that is used
 LONGEST_VOICE = 30.0  # s; a longer recording is hardly one voice
 _LEVEL = 0.063  # RMS that a voice is brought to, that of neutral TinyVoices
+SPEAKING = "speaking.json"  # beside a model's weights: its own `SpeakConfig`
 _CLIPPED = 0.005  # share of samples at the limits that makes a recording a clipped one
 SHIPPED_LM = Path(__file__).parent / "checkpoints" / "lm"
 
@@ -47,7 +49,9 @@ class Utterance(NamedTuple):
 class SpeechLM:
     """A codec and a language model that speaks its codes."""
 
-    def __init__(self, codec: Codec, lm: LanguageModel) -> None:
+    def __init__(
+        self, codec: Codec, lm: LanguageModel, config: SpeakConfig | None = None
+    ) -> None:
         if lm.config.codebook_size != codec.config.codebook_size:
             raise ValueError(
                 f"the language model knows {lm.config.codebook_size} codes a level, "
@@ -56,6 +60,7 @@ class SpeechLM:
             )
         self.codec = codec.eval()
         self.lm = lm.eval()
+        self.config = config or SpeakConfig()  # where `speak` is not told otherwise
         every = torch.arange(lm.config.codebook_size)
         levels = self.codec.quantizer.levels[: lm.config.codebooks]
         with torch.no_grad():  # [K, V, D]
@@ -79,8 +84,17 @@ class SpeechLM:
 
     @classmethod
     def from_folders(cls, codec: str | Path, lm: str | Path) -> "SpeechLM":
-        """Load a codec and a language model from the folders of their trainings."""
-        return cls(Codec.from_pretrained(codec), LanguageModel.from_pretrained(lm))
+        """Load a codec and a language model from the folders of their trainings.
+
+        It speaks with the settings that the training found best for it, if it left any.
+        """
+        path, config = Path(lm) / SPEAKING, None
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            lists = {k: tuple(v) for k, v in found.items() if isinstance(v, list)}
+            config = SpeakConfig(**found | lists)
+        lm = LanguageModel.from_pretrained(lm)
+        return cls(Codec.from_pretrained(codec), lm, config)
 
     @property
     def sample_rate(self) -> int:
@@ -142,7 +156,7 @@ class SpeechLM:
             that the model makes up.
         emotion: one of TinyVoices' or "any".
         seed: another seed gives another way of saying the same.
-        config: temperatures, guidance and so on.
+        config: temperatures, guidance and so on; the model's own when None.
 
         Raises TextError for a text that cannot be spoken, AudioError for a voice that
         cannot be used, ValueError for an emotion that does not exist.
@@ -203,7 +217,7 @@ class SpeechLM:
                 "recipe speechlm"
             )
         layout.read(text, emotion)  # raises what is wrong with them
-        heard = self.listen(voice)
+        heard, config = self.listen(voice), config or self.config
         generator = torch.Generator().manual_seed(seed)
         for part in layout.split(text):
             tokens = [layout.begin(token) for token in layout.read(part, emotion)]

@@ -13,6 +13,7 @@ from speechlm_lab.recipes import speechlm as recipes
 from speechlm_lab.recipes.speechlm import SpeechLMRecipe, steps_loss
 from speechlm_lab.recipes.utterances import UtteranceConfig
 from speechlm_lab.recogniser import PhoneErrors
+from speechlm_lab.speaking import SpeakConfig
 from speechlm_lab.speechlm import SpeechLM
 from speechlm_lab.train import TrainConfig
 
@@ -103,6 +104,7 @@ def small(folder, **settings):
         data=UtteranceConfig(count=12, speakers=2),
         batch=2,
         weights=(2.0, 1.0),
+        speak=SpeakConfig(sharpness=(1.0, 1.5), pace=0.2),
         **settings,
     )
 
@@ -129,11 +131,16 @@ def test_a_training_leaves_a_model_that_speaks(folder):
     assert json.loads((folder / "lm" / "config.json").read_text())
     size = (folder / "lm" / "model.safetensors").stat().st_size
     model = SpeechLM.from_folders(folder / "codec", folder / "lm")
+    assert model.config == small(folder).speak, "as its recipe found best for it"
     count = sum(p.numel() for p in model.lm.parameters())
     assert size < 2.2 * count + 20_000, "two bytes a number"
     said = model.speak("hi.", voice=3, emotion="sad", seed=1)
     assert said.ended and len(said.wave) == said.codes.shape[2] * 320
     assert [s.label for s in said.tokens][:2] == ["<sad>", "h"]
+    own = model.speak("hi.", voice=3, emotion="sad", seed=1, config=model.config)
+    assert torch.equal(said.wave, own.wave)
+    other = model.speak("hi.", 3, "sad", 1, replace(model.config, guidance=3.0))
+    assert not torch.equal(said.latents, other.latents)
 
 
 def test_the_laptop_recipe_brings_its_own_codec():

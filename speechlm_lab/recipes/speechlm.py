@@ -3,6 +3,7 @@
 It wants a GPU, on which it took nine minutes; `speechlm_laptop` does without one.
 """
 
+import json
 import time
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
@@ -29,7 +30,8 @@ from speechlm_lab.recipes.utterances import (
     sample_steps,
 )
 from speechlm_lab.recogniser import PhoneErrors, fold, load_recogniser, phone_errors
-from speechlm_lab.speechlm import SpeechLM
+from speechlm_lab.speaking import SpeakConfig
+from speechlm_lab.speechlm import SPEAKING, SpeechLM
 from speechlm_lab.train import (
     TrainConfig,
     Training,
@@ -75,6 +77,7 @@ class SpeechLMRecipe:
     mask: float = 0.8  # most of a sequence's speech steps whose codes are blanked out
     weights: tuple[float, ...] = (3.0, 2.0, 1.5, 1.0, 0.8, 0.6, 0.5, 0.4)  # of losses
     text_weight: float = 1.0  # of the text stream's loss
+    speak: SpeakConfig = field(default_factory=SpeakConfig)  # how it then speaks
     checks: int = 0  # times that phone errors are measured along the way, and printed
 
     def __post_init__(self) -> None:
@@ -133,19 +136,24 @@ class SpeechLMRecipe:
         def check(step: int) -> None:
             with torch.random.fork_rng():  # the training goes on as if without it
                 copy = deepcopy(model).cpu()
-                rate = spoken_errors(SpeechLM(codec, copy), 20).rate
+                rate = spoken_errors(SpeechLM(codec, copy, self.speak), 20).rate
             minutes = (time.perf_counter() - began) / 60
             print(
                 f"{minutes:.1f} minutes, {step:,} steps: phone error rate {rate:.1%}",
                 flush=True,
             )
 
-        # the recipe as the checkpoint keeps it, less what `train` adds itself
-        settings = {k: v for k, v in asdict(self).items() if k != "train"}
+        # the recipe as the checkpoint keeps it, less what `train` adds itself and what
+        # comes after it
+        settings = asdict(self)
+        for later in ("train", "speak"):
+            del settings[later]
         settings["codec"] = fingerprint
         training = train(model, loss, self.train, folder, settings, resume)
         if training.finished and parallel.rank() == 0:
-            metrics = measure(model.cpu().eval(), codec)
+            metrics = measure(SpeechLM(codec, model.cpu(), self.speak))
+            said = json.dumps(asdict(self.speak), indent=1)
+            (folder / SPEAKING).write_text(said + "\n", encoding="utf-8")
             described = (
                 f"TinyVoices, {len(data.speakers):,} utterances of "
                 f"{self.data.speakers:,} voices, as codes of the codec whose weights "
@@ -178,6 +186,8 @@ def speechlm_laptop() -> SpeechLMRecipe:
         data=replace(recipe.data, count=15_000, speakers=1_000, neutral=0.8),
         batch=10,
         weights=(3.0, 2.0, 1.0, 0.7),
+        # of those tried (benchmarks/EXPERIMENTS.md) the clearest that kept the voice
+        speak=SpeakConfig(guidance=2.0, sharpness=(1.0, 1.5), voice_guidance=1.5),
         checks=2,
     )
 
@@ -224,13 +234,13 @@ def spoken_errors(model: SpeechLM, count: int) -> PhoneErrors:
 
 
 @torch.no_grad()
-def measure(lm: LanguageModel, codec: Codec, count: int = 40) -> dict[str, str]:
+def measure(model: SpeechLM, count: int = 40) -> dict[str, str]:
     """Phone errors of `count` unseen sentences in 20 voices never heard, neutral.
 
     Each voice is given by another sentence. Beside them stand the errors on the
     synthesiser's own rendering, as it is and through the codec at the same levels.
     """
-    model, judge = SpeechLM(codec, lm), load_recogniser()
+    codec, levels, judge = model.codec, model.lm.config.codebooks, load_recogniser()
     sums = {name: PhoneErrors() for name in ("spoken", "codec", "original")}
     sentences, stopped = test_sentences(), 0
     for i in range(count):
@@ -238,7 +248,7 @@ def measure(lm: LanguageModel, codec: Codec, count: int = 40) -> dict[str, str]:
         truth = speak(text, speaker, seed=i)
         said = model.speak(text, speaker, "neutral", seed=i)
         codes = codec.encode(truth.wave[None])
-        through = codec.decode(codes, lm.config.codebooks)[0]
+        through = codec.decode(codes, levels)[0]
         waves = (said.wave, through, truth.wave)
         for name, wave in zip(sums, waves, strict=True):
             sums[name] += phone_errors(fold(truth.phones), judge.phones(wave))
