@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from speechlm_lab import codec as codecs
 from speechlm_lab import layout
@@ -68,9 +68,10 @@ class SpeechLM:
 
     @classmethod
     def from_pretrained(cls, lm: str | Path | None = None) -> "SpeechLM":
-        """The shipped codec with a language model, the shipped one when None.
+        """A language model, the shipped one when None, with the codec that it knows.
 
-        `lm` is a folder of a training or a repository of the Hub. Raises
+        `lm` is a folder of a training or a repository of the Hub. The codec is that of
+        the folder's `codec`, where the training made one, else the shipped one. Raises
         FileNotFoundError, with the command that trains it, where a part is not there.
         """
         if lm is None and not (SHIPPED_LM / "model.safetensors").exists():
@@ -78,23 +79,15 @@ class SpeechLM:
                 "this package has no language model checkpoint: train one with "
                 "`python -m speechlm_lab train speechlm`, then name its folder"
             )
-        with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints progress
-            model = LanguageModel.from_pretrained(lm or SHIPPED_LM)
-        return cls(codecs.load_shipped(), model)
+        lm = lm or SHIPPED_LM
+        if (Path(lm) / "codec" / "config.json").exists():
+            return cls.from_folders(Path(lm) / "codec", lm)
+        return cls(codecs.load_shipped(), _load(LanguageModel, lm), _own_config(lm))
 
     @classmethod
     def from_folders(cls, codec: str | Path, lm: str | Path) -> "SpeechLM":
-        """Load a codec and a language model from the folders of their trainings.
-
-        It speaks with the settings that the training found best for it, if it left any.
-        """
-        path, config = Path(lm) / SPEAKING, None
-        if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            lists = {k: tuple(v) for k, v in found.items() if isinstance(v, list)}
-            config = SpeakConfig(**found | lists)
-        lm = LanguageModel.from_pretrained(lm)
-        return cls(Codec.from_pretrained(codec), lm, config)
+        """Load a codec and a language model from the folders of their trainings."""
+        return cls(_load(Codec, codec), _load(LanguageModel, lm), _own_config(lm))
 
     @property
     def sample_rate(self) -> int:
@@ -234,6 +227,21 @@ class SpeechLM:
             voice = tiny_voices.speak(_SAMPLE, voice).wave
         wave = prepare_voice(voice, self.sample_rate)
         return self.codec.encode(wave[None])[0, :levels]
+
+
+def _load(kind: type, folder: str | Path) -> nn.Module:
+    with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints progress
+        return kind.from_pretrained(folder)
+
+
+def _own_config(lm: str | Path) -> SpeakConfig | None:
+    """What a training found best for its model, if it left that beside the weights."""
+    path = Path(lm) / SPEAKING
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    pairs = {k: tuple(v) for k, v in found.items() if isinstance(v, list)}
+    return SpeakConfig(**found | pairs)
 
 
 _SAMPLE = "The old clock in the hall is never on time."  # said by TinyVoices speakers

@@ -1,6 +1,7 @@
 """The training of the speech language model: it learns, and what it is taught."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -141,6 +142,15 @@ def test_a_training_leaves_a_model_that_speaks(folder):
     assert torch.equal(said.wave, own.wave)
     other = model.speak("hi.", 3, "sad", 1, replace(model.config, guidance=3.0))
     assert not torch.equal(said.latents, other.latents)
+
+
+def test_a_codec_of_its_own_is_found_beside_the_model(folder, capsys):
+    """As `speechlm-laptop` leaves it, and `say --model` loads it."""
+    shutil.copytree(folder / "codec", folder / "lm" / "codec")
+    model = SpeechLM.from_pretrained(folder / "lm")
+    assert model.codec.config.codebook_size == 16, "not the shipped one"
+    assert model.config == small(folder).speak
+    assert not capsys.readouterr().out.count("Loading")
 
 
 def test_the_laptop_recipe_brings_its_own_codec():
