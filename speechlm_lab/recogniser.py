@@ -16,12 +16,9 @@ digits wrong. For recordings there is `phone_disagreement`, which compares with 
 hears in the original, mistakes included: good for ranking codecs, not an error rate.
 """
 
-import contextlib
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -31,9 +28,9 @@ from torch.nn import functional as nnf
 from speechlm_lab.audio import check_wave
 from speechlm_lab.codec.blocks import ConvNeXtBlock
 from speechlm_lab.corpus.items import Span
+from speechlm_lab.shipped import load_shipped
 from speechlm_lab.spectral import log_mel
 
-SHIPPED = Path(__file__).parent / "checkpoints" / "recogniser"
 SHORTEST = 0.1  # s
 BLANK = 0  # CTC's class for "no new phone"; phone i of PHONES is class i + 1
 
@@ -157,13 +154,7 @@ def load_recogniser() -> Recogniser:
 
     Raises FileNotFoundError when it is not there.
     """
-    if not (SHIPPED / "model.safetensors").exists():
-        raise FileNotFoundError(
-            "this package has no recogniser checkpoint: train one with `python -m "
-            "speechlm_lab train recogniser`, then use Recogniser.from_pretrained"
-        )
-    with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints its progress
-        return Recogniser.from_pretrained(SHIPPED).eval()
+    return load_shipped(Recogniser, "recogniser")
 
 
 # Counting errors

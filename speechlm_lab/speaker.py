@@ -15,11 +15,8 @@ It is for TinyVoices. A similarity has no meaning of its own: compare it with th
 the same voice again and of other voices, as its card does.
 """
 
-import contextlib
-import io
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -28,9 +25,9 @@ from torch.nn import functional as nnf
 
 from speechlm_lab.audio import check_wave
 from speechlm_lab.codec.blocks import ConvNeXtBlock, start_weights
+from speechlm_lab.shipped import load_shipped
 from speechlm_lab.spectral import log_mel
 
-SHIPPED = Path(__file__).parent / "checkpoints" / "speaker"
 SHORTEST = 0.5  # s; below 2 s or so it is less sure
 
 
@@ -146,13 +143,7 @@ def load_speaker_encoder() -> SpeakerEncoder:
 
     Raises FileNotFoundError when it is not there.
     """
-    if not (SHIPPED / "model.safetensors").exists():
-        raise FileNotFoundError(
-            "this package has no speaker checkpoint: train one with `python -m "
-            "speechlm_lab train speaker`, then use SpeakerEncoder.from_pretrained"
-        )
-    with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints its progress
-        return SpeakerEncoder.from_pretrained(SHIPPED).float().eval()
+    return load_shipped(SpeakerEncoder, "speaker").float()
 
 
 def similarity(a: Tensor, b: Tensor) -> Tensor:

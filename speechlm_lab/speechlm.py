@@ -1,14 +1,12 @@
 """The model a user calls: a codec and a language model over its codes."""
 
-import contextlib
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from speechlm_lab import codec as codecs
 from speechlm_lab import layout
@@ -18,6 +16,7 @@ from speechlm_lab.codec.chunked import render_chunks
 from speechlm_lab.corpus import tiny_voices
 from speechlm_lab.corpus.items import Span
 from speechlm_lab.lm import LanguageModel
+from speechlm_lab.shipped import load, load_shipped
 from speechlm_lab.speaking import SpeakConfig, Speaking, babble
 
 VOICE_SECONDS = (0.5, 3.0)  # of a voice: the least that is taken, the most that is used
@@ -25,7 +24,6 @@ LONGEST_VOICE = 30.0  # s; a longer recording is hardly one voice
 _LEVEL = 0.063  # RMS that a voice is brought to, that of neutral TinyVoices
 SPEAKING = "speaking.json"  # beside a model's weights: its own `SpeakConfig`
 _CLIPPED = 0.005  # share of samples at the limits that makes a recording a clipped one
-SHIPPED_LM = Path(__file__).parent / "checkpoints" / "lm"
 
 
 class Continuation(NamedTuple):
@@ -74,20 +72,17 @@ class SpeechLM:
         the folder's `codec`, where the training made one, else the shipped one. Raises
         FileNotFoundError, with the command that trains it, where a part is not there.
         """
-        if lm is None and not (SHIPPED_LM / "model.safetensors").exists():
-            raise FileNotFoundError(
-                "this package has no language model checkpoint: train one with "
-                "`python -m speechlm_lab train speechlm`, then name its folder"
-            )
-        lm = lm or SHIPPED_LM
+        if lm is None:
+            model = load_shipped(LanguageModel, "lm", "speechlm")
+            return cls(codecs.load_shipped(), model)
         if (Path(lm) / "codec" / "config.json").exists():
             return cls.from_folders(Path(lm) / "codec", lm)
-        return cls(codecs.load_shipped(), _load(LanguageModel, lm), _own_config(lm))
+        return cls(codecs.load_shipped(), load(LanguageModel, lm), _own_config(lm))
 
     @classmethod
     def from_folders(cls, codec: str | Path, lm: str | Path) -> "SpeechLM":
         """Load a codec and a language model from the folders of their trainings."""
-        return cls(_load(Codec, codec), _load(LanguageModel, lm), _own_config(lm))
+        return cls(load(Codec, codec), load(LanguageModel, lm), _own_config(lm))
 
     @property
     def sample_rate(self) -> int:
@@ -227,11 +222,6 @@ class SpeechLM:
             voice = tiny_voices.speak(_SAMPLE, voice).wave
         wave = prepare_voice(voice, self.sample_rate)
         return self.codec.encode(wave[None])[0, :levels]
-
-
-def _load(kind: type, folder: str | Path) -> nn.Module:
-    with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints progress
-        return kind.from_pretrained(folder)
 
 
 def _own_config(lm: str | Path) -> SpeakConfig | None:

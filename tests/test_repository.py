@@ -18,7 +18,7 @@ PACKAGE = ROOT / "speechlm_lab"
 
 # Lower concepts first. A module may import its own layer and those before it.
 LAYERS = [
-    ["waveform"],
+    ["waveform", "shipped"],
     ["audio"],
     ["audio_blocks"],
     ["mu_law"],

@@ -12,8 +12,8 @@ from speechlm_lab.recipes.speaker import (
     margin_loss,
     test_clips,
 )
+from speechlm_lab.shipped import CHECKPOINTS
 from speechlm_lab.speaker import (
-    SHIPPED,
     SpeakerConfig,
     SpeakerEncoder,
     load_speaker_encoder,
@@ -22,6 +22,7 @@ from speechlm_lab.speaker import (
 from speechlm_lab.train import TrainConfig
 
 SMALL = SpeakerConfig(width=32, layers=1, attention=8, dims=16)
+SHIPPED = CHECKPOINTS / "speaker"
 shipped = pytest.mark.skipif(not SHIPPED.exists(), reason="nothing is shipped yet")
 
 

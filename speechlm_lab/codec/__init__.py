@@ -1,16 +1,13 @@
 """Neural audio codecs: waves to codes and back."""
 
-import contextlib
-import io
-from pathlib import Path
-
+from speechlm_lab import shipped
 from speechlm_lab.codec.base import Coded
 from speechlm_lab.codec.config import CodecConfig
 from speechlm_lab.codec.losses import SpectralLoss
 from speechlm_lab.codec.model import Codec
 from speechlm_lab.codec.strided import StridedCodec, StridedConfig
 
-SHIPPED = Path(__file__).parents[1] / "checkpoints" / "codec"
+SHIPPED = shipped.CHECKPOINTS / "codec"
 
 __all__ = [
     "SHIPPED",
@@ -29,10 +26,4 @@ def load_shipped() -> Codec:
 
     Raises FileNotFoundError when it is not there.
     """
-    if not (SHIPPED / "model.safetensors").exists():
-        raise FileNotFoundError(
-            "this package has no codec checkpoint: train one with "
-            "`python -m speechlm_lab train codec`, then use Codec.from_pretrained"
-        )
-    with contextlib.redirect_stdout(io.StringIO()):  # the mixin prints its progress
-        return Codec.from_pretrained(SHIPPED).eval()
+    return shipped.load_shipped(Codec, "codec")
