@@ -260,8 +260,9 @@ class LanguageModel(
         at, positions = self._places(total), self._positions(total)
         # -1 marks the codes that are still to be drawn
         steps = spread(nnf.pad(prompt.cpu(), (0, frames), value=-1), at, blank)
-        wanted = steps[0] == -1  # [K, S], the same in every row
-        first = int(wanted.any(0).nonzero()[0])
+        # the levels that are to be drawn at each step, the same in every row
+        due = [[k for k, c in enumerate(ks) if c == -1] for ks in steps[0].T.tolist()]
+        first = next(s for s, levels in enumerate(due) if levels)
         caches = [KVCache() for _ in self.layers]
         # start, then all steps that are known in every level
         seen = nnf.pad(steps[..., :first], (1, 0), value=blank).to(prompt.device)
@@ -269,8 +270,7 @@ class LanguageModel(
         x = self.hidden(self.embed(seen), caches, before)[:, -1].cpu()
         stepper = Stepper(self, caches)
         in_turn = self.depth.trunk() if self.config.pattern == "depth" else None
-        for s in range(first, steps.shape[2]):
-            levels = wanted[:, s].nonzero()[:, 0].tolist()
+        for s, levels in enumerate(due[first:], start=first):
             if levels and in_turn is not None:
                 drawn = self.depth.generate(x, sampling, generator, trunk=in_turn)
                 steps[..., s] = drawn

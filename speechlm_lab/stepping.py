@@ -186,5 +186,5 @@ def _with_room(seen: np.ndarray, room: int) -> np.ndarray:
 
 def _normed(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """RMSNorm of `x` `[B, D]`."""
-    mean = np.einsum("bd,bd->b", x, x)[:, None] / np.float32(x.shape[1])
+    mean = np.add.reduce(x * x, axis=1, keepdims=True) / np.float32(x.shape[1])
     return x / np.sqrt(mean + np.float32(1e-6)) * weight
