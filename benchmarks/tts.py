@@ -14,6 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,6 @@ from speechlm_lab.corpus.sentences import plain, test_sentences, vocabulary
 from speechlm_lab.corpus.tiny_voices import speak
 from speechlm_lab.recogniser import PhoneErrors, fold, load_recogniser, phone_errors
 from speechlm_lab.speaker import SpeakerEncoder, load_speaker_encoder
-from speechlm_lab.speaking import SpeakConfig
 from speechlm_lab.speech_metrics import (
     Failures,
     aligned_mel_distance,
@@ -81,14 +81,13 @@ def main() -> None:
     kinds = ["sentences", "words", "tuning"]
     parser.add_argument("--texts", default="sentences", choices=kinds)
     parser.add_argument("--emotion", default="neutral")
-    parser.add_argument("--temperature", type=float, default=SpeakConfig.temperature)
-    parser.add_argument("--pace", type=float, default=SpeakConfig.pace)
-    parser.add_argument("--guidance", type=float, default=SpeakConfig.guidance)
-    parser.add_argument("--voice-guidance", type=float, default=1.0)
-    parser.add_argument("--drawn", type=int, default=SpeakConfig.drawn)
-    parser.add_argument(
-        "--sharpness", type=float, nargs=2, default=SpeakConfig.sharpness
-    )
+    # how it speaks, where not as the model does by itself
+    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--pace", type=float)
+    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--voice-guidance", type=float)
+    parser.add_argument("--drawn", type=int)
+    parser.add_argument("--sharpness", type=float, nargs=2)
     parser.add_argument("--free", action="store_true", help="do not keep to the text")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save", type=Path, help="folder for the first waves")
@@ -100,15 +99,11 @@ def main() -> None:
         else SpeechLM.from_pretrained(options.lm)
     )
     judge = load_recogniser()
-    config = SpeakConfig(
-        temperature=options.temperature,
-        pace=options.pace,
-        drawn=options.drawn,
-        sharpness=tuple(options.sharpness),
-        guidance=options.guidance,
-        voice_guidance=options.voice_guidance,
-        follow=not options.free,
-    )
+    given = {name: getattr(options, name) for name in vars(model.config)
+             if getattr(options, name, None) is not None}  # fmt: skip
+    if options.sharpness is not None:
+        given["sharpness"] = tuple(options.sharpness)
+    config = replace(model.config, follow=not options.free, **given)
     levels = model.lm.config.codebooks
     sums = {name: PhoneErrors() for name in ("generated", "codec", "original")}
     per_clip = {name: [] for name in sums}
