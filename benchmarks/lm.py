@@ -141,16 +141,17 @@ def speech(rounds: int) -> None:
     model = SpeechLM.from_pretrained()
     voice = speak("The old clock in the hall is never on time.", "held-out:1").wave
     text = "We should ask her about the weather in July."
-    first, whole, length = [], [], 0
+    first = {"a new voice": [], "a voice that was heard before": []}
+    voices = dict(zip(first, (voice, model.hear(voice)), strict=True))
+    whole, length = 0.0, 0
     for seed in range(rounds):
-        began = time.perf_counter()
-        pieces = []
-        for piece in model.stream(text, voice, "neutral", seed):
-            if not pieces:
-                first.append(time.perf_counter() - began)
-            pieces.append(piece)
-        whole.append(time.perf_counter() - began)
-        length += sum(len(p) for p in pieces)
+        for name, who in voices.items():
+            began = time.perf_counter()
+            for i, piece in enumerate(model.stream(text, who, "neutral", seed)):
+                if i == 0:
+                    first[name].append(time.perf_counter() - began)
+                length += len(piece)
+            whole += time.perf_counter() - began
     said = length / model.sample_rate
     spoken = [model.speak(text, voice, "neutral", s) for s in range(rounds)]
     took = sum(
@@ -160,9 +161,10 @@ def speech(rounds: int) -> None:
     seconds_spoken = sum(len(u.wave) for u in spoken) / model.sample_rate
     print(
         f"\nSpeaking: {seconds_spoken / took:.1f} times real time whole, "
-        f"{said / sum(whole):.1f} streamed; first audio after "
-        f"{1000 * torch.tensor(first).median():.0f} ms (text, voice and all)."
+        f"{said / whole:.1f} streamed. First audio after (median of {rounds})"
     )
+    for name, each in first.items():
+        print(f"  {1000 * torch.tensor(each).median():.0f} ms with {name}")
 
 
 if __name__ == "__main__":

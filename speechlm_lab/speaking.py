@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.nn import functional as nnf
 
 from speechlm_lab import layout
-from speechlm_lab.lm import KVCache, LanguageModel
+from speechlm_lab.lm import LanguageModel
+from speechlm_lab.memory import Heard, Memory, hear
 from speechlm_lab.patterns import delay, undelay
 from speechlm_lab.sampling import Sampling, guide, sample
-from speechlm_lab.stepping import Stepper
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Speaking:
     After that, `tokens` (ids) and `first` (frames) say what was spoken when, and
     `ended` is False where the model had to be stopped.
 
-    prompt: int64 `[K, P]`, codes of the voice, P >= 0.
+    prompt: int64 `[K, P]`, codes of the voice, P >= 0; or what `hear` made of them.
     tokens: int64 `[S]`, ids of the text; None: no text.
     codebooks: float32 `[K, V, D]`, the vectors of the codes.
     """
@@ -76,7 +76,7 @@ class Speaking:
     def __init__(
         self,
         model: LanguageModel,
-        prompt: Tensor,
+        prompt: Tensor | Heard,
         tokens: Tensor | None,
         codebooks: Tensor,
         config: SpeakConfig | None = None,
@@ -97,11 +97,12 @@ class Speaking:
         self.tokens: list[int] = []
         self.first: list[int] = []
         self.ended = False
-        self.memory = Memory(model, prompt, tokens, self.config.guidance != 1)
+        heard = prompt if isinstance(prompt, Heard) else hear(model, prompt)
+        self.memory = Memory(model, heard, tokens, self.config.guidance != 1)
         # the same without the voice, if that is to be led away from
         self.voiceless = None
-        if self.config.voice_guidance != 1 and prompt.shape[1]:
-            self.voiceless = Memory(model, prompt[:, :0], tokens)
+        if self.config.voice_guidance != 1 and heard.keys:
+            self.voiceless = Memory(model, hear(model, heard.codes[:, :0]), tokens)
 
     @torch.no_grad()
     def __iter__(self) -> Iterator[Frame]:
@@ -246,57 +247,6 @@ def nearest(vectors: Tensor, codebooks: Tensor) -> Tensor:
     return (vectors[:, None] - codebooks).square().sum(-1).argmin(-1)
 
 
-class Memory:
-    """The model with its memory of a sequence, and of the same one without its text.
-
-    `code_logits` and `text_logits` are what it now expects.
-    """
-
-    @torch.no_grad()
-    def __init__(
-        self,
-        model: LanguageModel,
-        prompt: Tensor,
-        tokens: Tensor | None,
-        guided: bool = False,
-    ) -> None:
-        self.model = model
-        tokens = torch.zeros(0, dtype=torch.long) if tokens is None else tokens
-        levels, blank = model.config.codebooks, model.config.blank
-        caches, heard = [KVCache() for _ in model.layers], prompt.shape[1]
-        if heard:  # once, since it is the same whatever is read after it
-            silent = torch.zeros(1, 5, heard, dtype=torch.long)
-            roles = torch.full((1, heard), layout.LISTEN)
-            model.hidden(model.embed(prompt[None], silent, roles), caches)
-        self.reads = torch.tensor([[1], [0]] if guided else [[1]])
-        if guided and heard:
-            for cache in caches:
-                cache.keys = cache.keys.expand(2, -1, -1, -1)
-                cache.values = cache.values.expand(2, -1, -1, -1)
-        nothing = torch.full((len(self.reads), levels, len(tokens) + 1), blank)
-        places = (1 + torch.arange(len(tokens))).clamp(max=model.config.text_places - 1)
-        none = torch.zeros_like(tokens)
-        read = torch.stack(layout.TextSlots(tokens, none, none, places, none))
-        read = self.reads[:, :, None] * nnf.pad(read, (0, 1))
-        roles = torch.full((1, len(tokens) + 1), layout.READ)
-        roles[:, -1] = layout.SPEAK  # the last step begins the speech
-        self.hidden = model.hidden(model.embed(nothing, read, roles), caches)[:, -1]
-        self.stepper = Stepper(model, caches)
-
-    def advance(self, codes: Tensor, text: Tensor) -> None:
-        """Take one step of speech: codes `[K]` and its text slots `[5]`."""
-        codes = codes.expand(len(self.reads), -1)
-        self.hidden = self.stepper(codes, self.reads * text, layout.SPEAK)
-
-    def code_logits(self, row: int = 0) -> Tensor:
-        """Logits `[K, V]` of the codes; row 1: without a text."""
-        return self.stepper.logits(self.hidden[row : row + 1])[0]
-
-    def text_logits(self) -> Tensor:
-        """Logits `[TEXTS]` of the text token."""
-        return self.stepper.text_logits(self.hidden[:1])[0]
-
-
 @torch.no_grad()
 def babble(
     model: LanguageModel,
@@ -313,7 +263,7 @@ def babble(
     """
     levels, blank = model.config.codebooks, model.config.blank
     config = config or SpeakConfig()
-    memory = Memory(model, heard[:, :0], None)
+    memory = Memory(model, hear(model, heard[:, :0]), None)
     total = heard.shape[1] + frames
     steps = delay(nnf.pad(heard, (layout.LEAD, frames), value=-1)[None], blank)[0]
     steps[:, : layout.LEAD] = blank

@@ -16,6 +16,7 @@ from speechlm_lab.codec.chunked import render_chunks
 from speechlm_lab.corpus import tiny_voices
 from speechlm_lab.corpus.items import Span
 from speechlm_lab.lm import LanguageModel
+from speechlm_lab.memory import Heard, hear
 from speechlm_lab.shipped import load, load_shipped
 from speechlm_lab.speaking import SpeakConfig, Speaking, babble
 
@@ -129,7 +130,7 @@ class SpeechLM:
     def speak(
         self,
         text: str,
-        voice: Tensor | int | str | None = None,
+        voice: Tensor | Heard | int | str | None = None,
         emotion: str = layout.ANY,
         seed: int = 0,
         config: SpeakConfig | None = None,
@@ -141,7 +142,8 @@ class SpeechLM:
         voice: float32 `[T]` at `sample_rate`, somebody's speech of half a second to
             30 s, of which the first 3 s are listened to; or the number or name of a
             TinyVoices speaker, who then says a sentence to listen to; None: a voice
-            that the model makes up.
+            that the model makes up. What `hear` made of one of these is the same voice,
+            sooner.
         emotion: one of TinyVoices' or "any".
         seed: another seed gives another way of saying the same.
         config: temperatures, guidance and so on; the model's own when None.
@@ -166,7 +168,7 @@ class SpeechLM:
     def stream(
         self,
         text: str,
-        voice: Tensor | int | str | None = None,
+        voice: Tensor | Heard | int | str | None = None,
         emotion: str = layout.ANY,
         seed: int = 0,
         config: SpeakConfig | None = None,
@@ -193,7 +195,7 @@ class SpeechLM:
     def _speaking(
         self,
         text: str,
-        voice: Tensor | int | str | None,
+        voice: Tensor | Heard | int | str | None,
         emotion: str,
         seed: int,
         config: SpeakConfig | None,
@@ -205,13 +207,19 @@ class SpeechLM:
                 "recipe speechlm"
             )
         layout.read(text, emotion)  # raises what is wrong with them
-        heard, config = self.listen(voice), config or self.config
+        heard, config = self.hear(voice), config or self.config
         generator = torch.Generator().manual_seed(seed)
         for part in layout.split(text):
             tokens = [layout.begin(token) for token in layout.read(part, emotion)]
             yield Speaking(
                 self.lm, heard, torch.tensor(tokens), self.codebooks, config, generator
             )
+
+    def hear(self, voice: Tensor | Heard | int | str | None) -> Heard:
+        """Listen to a voice once, to speak in it many times; see `speak`."""
+        if isinstance(voice, Heard):
+            return voice
+        return hear(self.lm, self.listen(voice))
 
     def listen(self, voice: Tensor | int | str | None) -> Tensor:
         """Codes `[K, P]` of a voice, as the language model takes them; see `speak`."""

@@ -37,6 +37,7 @@ LAYERS = [
     ["stepping"],
     ["lm", "depth", "sampling"],
     ["layout"],
+    ["memory"],
     ["speaking"],
     ["speechlm"],
     ["parallel"],

@@ -7,9 +7,9 @@ import torch
 
 from speechlm_lab import layout
 from speechlm_lab.lm import LanguageModel, LMConfig
+from speechlm_lab.memory import Memory, hear
 from speechlm_lab.sampling import guide
 from speechlm_lab.speaking import (
-    Memory,
     SpeakConfig,
     Speaking,
     babble,
@@ -92,7 +92,7 @@ def test_guidance_by_its_formula(model):
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.3)
     prompt = torch.arange(12).view(3, 4) % SMALL.codebook_size
-    memory = Memory(model, prompt, TOKENS, True)
+    memory = Memory(model, hear(model, prompt), TOKENS, True)
     for scale in (0.0, 1.0, 3.0):
         config = SpeakConfig(guidance=scale, sharpness=(1.0, 1.0))
         heard = Speaking(model, prompt, TOKENS, BOOKS, config).choose()[1]
@@ -168,6 +168,7 @@ def test_the_second_row_is_the_sequence_without_a_text(model):
         torch.nn.init.normal_(p, std=0.3)
     speaking, codes = run(model, guidance=2.0)
     first = torch.tensor(speaking.first[:-1])
+    heard = hear(model, torch.zeros(3, 4, dtype=torch.long))
     for row, with_text in enumerate([True, False]):
         steps = layout.stack([
             layout.lay_out(torch.zeros(3, 4, dtype=torch.long), TOKENS, first, codes,
@@ -175,11 +176,28 @@ def test_the_second_row_is_the_sequence_without_a_text(model):
         ], SMALL.blank)  # fmt: skip
         logits = model(steps.codes, None, steps.text, steps.roles)[0, :, -1]
         # the last step that was laid out has been seen, too, and one more after it
-        memory = Memory(model, torch.zeros(3, 4, dtype=torch.long), TOKENS, True)
+        memory = Memory(model, heard, TOKENS, True)
         after = 4 + len(TOKENS) + 1
         for s in range(after, steps.codes.shape[2]):
             memory.advance(steps.codes[0, :, s], steps.text[0, :, s])
         assert torch.allclose(memory.code_logits(row), logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("frames", [0, 4])
+def test_a_voice_is_listened_to_once(model, frames):
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    prompt = torch.arange(12).view(3, 4)[:, :frames] % SMALL.codebook_size
+    heard = hear(model, prompt)
+    for config in (SpeakConfig(), SpeakConfig(guidance=1.0, voice_guidance=2.0)):
+        for _ in range(2):  # nothing that is read after it changes it
+            new, kept = (
+                torch.stack(
+                    [f.latent for f in Speaking(model, p, TOKENS, BOOKS, config)]
+                )
+                for p in (prompt, heard)
+            )
+            assert torch.equal(new, kept)
 
 
 def test_the_mean_errs_least():
@@ -206,7 +224,7 @@ def test_the_voice_can_be_followed_more_closely(model):
     closer = replace(plain, voice_guidance=3.0)
     near = Speaking(model, prompt, TOKENS, BOOKS, closer)
     heard = near.memory.code_logits()
-    voiceless = Memory(model, prompt[:, :0], TOKENS).code_logits()
+    voiceless = Memory(model, hear(model, prompt[:, :0]), TOKENS).code_logits()
     expected = mean_vectors(guide(heard, voiceless, 3.0)[:1], BOOKS[:1])
     assert torch.allclose(near.choose()[1][:1], expected, atol=1e-5)
     # with nobody to listen to there is nothing to follow

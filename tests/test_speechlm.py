@@ -107,6 +107,15 @@ def test_streaming_equals_speaking(speaker, wave, chunk):
     assert len(pieces[0]) == speaker.codec.hop, "one frame, so that sound begins early"
 
 
+def test_a_voice_that_was_heard_is_the_same_voice(speaker, wave):
+    heard = speaker.hear(wave)
+    assert speaker.hear(heard) is heard
+    said = [speaker.speak(TEXT, voice, "sad", seed=2).wave for voice in (wave, heard)]
+    assert torch.equal(*said)
+    pieces = torch.cat(list(speaker.stream(TEXT, heard, "sad", seed=2)))
+    assert torch.allclose(pieces, said[0], atol=1e-4)
+
+
 def test_a_text_model_babbles_too(speaker, wave):
     out = speaker.continue_(wave, seconds=0.5, top_k=9, top_p=0.9, seed=1)
     prompt = speaker.codec.encode(wave[None, : out.start])[:, :2]
