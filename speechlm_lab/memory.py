@@ -45,7 +45,10 @@ def hear(model: LanguageModel, codes: Tensor) -> Heard:
 class Memory:
     """The model with its memory of a sequence, and of the same one without its text.
 
-    `code_logits` and `text_logits` are what it now expects.
+    `code_logits` and `text_logits` are what it now expects. Steps of a `draft` are read
+    together with the text, in one go; they count as they are taken, and from the first
+    one that comes otherwise each is computed by itself (Leviathan, Kalman & Matias
+    2023, arXiv 2211.17192, have a smaller model write the draft).
     """
 
     @torch.no_grad()
@@ -55,24 +58,38 @@ class Memory:
         heard: Heard,
         tokens: Tensor | None,
         guided: bool = False,
+        draft: Tensor | None = None,  # text slots [n, 5] of steps that may come first
     ) -> None:
-        self.model = model
         tokens = torch.zeros(0, dtype=torch.long) if tokens is None else tokens
         levels, blank = model.config.codebooks, model.config.blank
         self.reads = torch.tensor([[1], [0]] if guided else [[1]])
         caches = heard.caches(len(self.reads), len(model.layers))
-        nothing = torch.full((len(self.reads), levels, len(tokens) + 1), blank)
+        self.draft = torch.zeros(0, 5, dtype=torch.long) if draft is None else draft
+        ahead = 1 + len(self.draft)  # steps of speech that are taken at once
         places = (1 + torch.arange(len(tokens))).clamp(max=model.config.text_places - 1)
         none = torch.zeros_like(tokens)
         read = torch.stack(layout.TextSlots(tokens, none, none, places, none))
-        read = self.reads[:, :, None] * nnf.pad(read, (0, 1))
-        roles = torch.full((1, len(tokens) + 1), layout.READ)
-        roles[:, -1] = layout.SPEAK  # the last step begins the speech
-        self.hidden = model.hidden(model.embed(nothing, read, roles), caches)[:, -1]
+        read = torch.cat([nnf.pad(read, (0, 1)), self.draft.T], dim=1)
+        roles = torch.full((1, read.shape[1]), layout.READ)
+        roles[:, -ahead:] = layout.SPEAK
+        nothing = torch.full((len(self.reads), levels, read.shape[1]), blank)
+        x = model.embed(nothing, self.reads[:, :, None] * read, roles)
+        self.coming = model.hidden(x, caches)[:, -ahead:].unbind(1)
+        self.hidden, self.blank = self.coming[0], blank
         self.stepper = Stepper(model, caches)
+        self.stepper.trunk.at -= len(self.draft)  # not taken yet
+        self.taken = 0
 
     def advance(self, codes: Tensor, text: Tensor) -> None:
         """Take one step of speech: codes `[K]` and its text slots `[5]`."""
+        self.taken += 1
+        if self.taken <= len(self.draft):
+            silent = bool((codes == self.blank).all())
+            if silent and torch.equal(text, self.draft[self.taken - 1]):
+                self.hidden = self.coming[self.taken]
+                self.stepper.trunk.at += 1
+                return
+            self.draft = self.draft[:0]  # it came otherwise, so what follows is void
         codes = codes.expand(len(self.reads), -1)
         self.hidden = self.stepper(codes, self.reads * text, layout.SPEAK)
 

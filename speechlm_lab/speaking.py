@@ -35,10 +35,12 @@ class SpeakConfig:
     top_k: int | None = None  # of drawn codes
     top_p: float | None = None  # of drawn codes
     # of the mean on the first level, and on the others: above 1 likely codes count more
-    sharpness: tuple[float, float] = (1.0, 2.0)
+    sharpness: tuple[float, float] = (1.5, 2.0)
     pace: float = 0.3  # spread of durations: 0 the likely median, 1 all that is likely
-    guidance: float = 1.5  # strength of the text, 1: as learnt (see sampling.guide)
-    voice_guidance: float = 1.0  # of the voice; takes half as long again
+    # strength of the text and of the voice (see sampling.guide); 1: as learnt, which
+    # is the quickest, since each of them wants another row
+    guidance: float = 1.0
+    voice_guidance: float = 1.0
     follow: bool = True  # keep to the text; False: the model is free to stray
     text_temperature: float = 1.0  # of the text that it then says to itself
     longest_token: int = 100  # frames after which a token must end
@@ -98,11 +100,13 @@ class Speaking:
         self.first: list[int] = []
         self.ended = False
         heard = prompt if isinstance(prompt, Heard) else hear(model, prompt)
-        self.memory = Memory(model, heard, tokens, self.config.guidance != 1)
+        guided, draft = self.config.guidance != 1, self._draft()
+        self.memory = Memory(model, heard, tokens, guided, draft)
         # the same without the voice, if that is to be led away from
         self.voiceless = None
         if self.config.voice_guidance != 1 and heard.keys:
-            self.voiceless = Memory(model, hear(model, heard.codes[:, :0]), tokens)
+            nobody = hear(model, heard.codes[:, :0])
+            self.voiceless = Memory(model, nobody, tokens, draft=draft)
 
     @torch.no_grad()
     def __iter__(self) -> Iterator[Frame]:
@@ -139,6 +143,18 @@ class Speaking:
                 parts, vectors = zip(*rows, strict=True)
                 yield Frame(torch.stack(parts), torch.stack(vectors).sum(0))
             step += 1
+
+    def _draft(self) -> Tensor:
+        """What the steps before the first sound see if the first token outlasts them.
+
+        It nearly always does: it is the emotion, which lasts as long as the silence
+        before the first phone.
+        """
+        texts = [self.wanted[0], *[layout.hold(self.wanted[0])] * (layout.LEAD - 1)]
+        self.tokens, self.first = texts[:1], [0]
+        seen = [self._seen(texts[: s + 1], s) for s in range(layout.LEAD)]
+        self.tokens, self.first = [], []
+        return torch.stack(seen)
 
     def _seen(self, texts: list[int], step: int) -> Tensor:
         """What the next step sees of the text, int64 `[5]`; see `layout.TextSlots`."""

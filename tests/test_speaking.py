@@ -200,6 +200,49 @@ def test_a_voice_is_listened_to_once(model, frames):
             assert torch.equal(new, kept)
 
 
+@pytest.mark.parametrize("right", range(6))
+def test_a_draft_is_taken_as_far_as_it_is_right(model, right):
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    torch.manual_seed(0)
+    heard = hear(model, torch.randint(0, SMALL.codebook_size, (3, 4)))
+    texts = torch.randint(1, 5, (8, 5))
+    codes = torch.full((8, 3), SMALL.blank)
+    draft = texts[:5].clone()
+    draft[right:] += 1
+    codes[6:] = 1
+    drafted, plain = (
+        Memory(model, heard, TOKENS, guided=True, draft=d) for d in (draft, None)
+    )
+    for step, text in zip(codes, texts, strict=True):
+        for memory in (drafted, plain):
+            memory.advance(step, text)
+        assert torch.allclose(drafted.hidden, plain.hidden, atol=1e-4)
+
+
+def test_a_sound_in_the_draft_is_no_silence(model):
+    draft = torch.ones(2, 5, dtype=torch.long)
+    heard, sound = hear(model, torch.ones(3, 2, dtype=torch.long)), torch.ones(3).long()
+    drafted, plain = (Memory(model, heard, TOKENS, draft=d) for d in (draft, None))
+    for memory in (drafted, plain):
+        memory.advance(sound, draft[0])
+    assert torch.allclose(drafted.hidden, plain.hidden, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"guidance": 2.0, "voice_guidance": 2.0}, {"follow": False}, {"longest": 3}],
+)
+def test_it_speaks_the_same_without_a_draft(model, settings, monkeypatch):
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    settings = {"longest": 30} | settings
+    drafted = run(model, **settings)[0]
+    monkeypatch.setattr(Speaking, "_draft", lambda self: None)
+    plain = run(model, **settings)[0]
+    assert drafted.tokens == plain.tokens and drafted.first == plain.first
+
+
 def test_the_mean_errs_least():
     torch.manual_seed(0)
     books, logits = torch.randn(2, 7, 3), 2 * torch.randn(2, 7)
@@ -220,7 +263,7 @@ def test_the_voice_can_be_followed_more_closely(model):
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.3)
     prompt = torch.arange(12).view(3, 4) % SMALL.codebook_size
-    plain = SpeakConfig(guidance=1.0, pace=0.0)
+    plain = SpeakConfig(sharpness=(1.0, 1.0), pace=0.0)
     closer = replace(plain, voice_guidance=3.0)
     near = Speaking(model, prompt, TOKENS, BOOKS, closer)
     heard = near.memory.code_logits()
