@@ -35,11 +35,11 @@ class SpeakConfig:
     top_k: int | None = None  # of drawn codes
     top_p: float | None = None  # of drawn codes
     # of the mean on the first level, and on the others: above 1 likely codes count more
-    sharpness: tuple[float, float] = (1.5, 2.0)
+    sharpness: tuple[float, float] = (1.0, 2.0)
     pace: float = 0.3  # spread of durations: 0 the likely median, 1 all that is likely
     # strength of the text and of the voice (see sampling.guide); 1: as learnt, which
-    # is the quickest, since each of them wants another row
-    guidance: float = 1.0
+    # is quicker, since each of them wants another row; then sharpen by (1.5, 2.0)
+    guidance: float = 1.5
     voice_guidance: float = 1.0
     follow: bool = True  # keep to the text; False: the model is free to stray
     text_temperature: float = 1.0  # of the text that it then says to itself

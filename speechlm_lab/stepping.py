@@ -181,7 +181,10 @@ def _embedded(tables: Sequence[np.ndarray], ids: Tensor) -> np.ndarray:
 
 def _with_room(seen: np.ndarray, room: int) -> np.ndarray:
     """`seen` `[B, kv_heads, S, d]` with room for more steps."""
-    return np.pad(seen, ((0, 0), (0, 0), (0, room), (0, 0)))
+    rows, heads, steps, width = seen.shape
+    found = np.empty((rows, heads, steps + room, width), dtype=seen.dtype)
+    found[:, :, :steps] = seen
+    return found
 
 
 def _normed(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
