@@ -263,7 +263,7 @@ def test_the_voice_can_be_followed_more_closely(model):
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.3)
     prompt = torch.arange(12).view(3, 4) % SMALL.codebook_size
-    plain = SpeakConfig(sharpness=(1.0, 1.0), pace=0.0)
+    plain = SpeakConfig(sharpness=(1.0, 1.0), guidance=1.0, pace=0.0)
     closer = replace(plain, voice_guidance=3.0)
     near = Speaking(model, prompt, TOKENS, BOOKS, closer)
     heard = near.memory.code_logits()
