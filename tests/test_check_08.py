@@ -76,6 +76,15 @@ def misplaced(probabilities, p):
     return kept / kept.sum()
 
 
+def one_more(probabilities, p):
+    """Keeps one too many where the others hold p exactly."""
+    ordered, order = probabilities.sort(descending=True)
+    kept = torch.where(ordered.cumsum(0) - ordered <= p, ordered, 0)
+    out = torch.zeros_like(kept)
+    out[order] = kept
+    return out / out.sum()
+
+
 def memory(steps, layers, heads, width, each):
     return 2 * steps * layers * heads * width * each
 
@@ -130,6 +139,8 @@ MISTAKES = [
         lambda x, y: torch.distributions.Categorical(logits=x).entropy().mean().exp(),
         "entropy",
     ),
+    ("nucleus", lambda x, p: x, "nothing cut"),
+    ("nucleus", one_more, "one too many"),
     ("nucleus", short, "one too few"),
     (
         "nucleus",

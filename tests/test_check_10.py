@@ -216,6 +216,7 @@ MISTAKES = [
         lambda h, x: where((1 - h).cumprod(0) < x),
         "below, not at",
     ),
+    ("frames_lasted", lambda h, x: lasted(h, 0.5), "a threshold of one's own"),
     ("frames_lasted", lambda h, x: where(h.cumsum(0) >= 1 - x), "chances added"),
     (
         "frames_lasted",

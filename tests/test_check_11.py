@@ -72,6 +72,16 @@ def best_of(value, tries):
     return -math.expm1(tries * math.log1p(-above(value)))
 
 
+def shares(same, other, tries=None, over=False):
+    """Both, where they are as near as can be."""
+    tries = torch.cat([same, other]) if tries is None else tries
+    away = (same[None] < tries[:, None]).double().mean(1)
+    reach = other[None] > tries[:, None] if over else other[None] >= tries[:, None]
+    let_in = reach.double().mean(1)
+    best = (away - let_in).abs().argmin()
+    return away[best], let_in[best]
+
+
 RIGHT = {
     "enrol": enrol,
     "equal_error_rate": eer,
@@ -93,6 +103,18 @@ MISTAKES = [
     ("equal_error_rate", smallest, "smallest mean"),
     ("equal_error_rate", at_one_half, "one half"),
     ("equal_error_rate", middle, "middle of the means"),
+    ("equal_error_rate", lambda a, b: shares(a, b)[0], "owners alone"),
+    ("equal_error_rate", lambda a, b: shares(a, b)[1], "others alone"),
+    (
+        "equal_error_rate",
+        lambda a, b: sum(shares(a, b, tries=a)) / 2,
+        "thresholds of same alone",
+    ),
+    (
+        "equal_error_rate",
+        lambda a, b: sum(shares(a, b, over=True)) / 2,
+        "above, not at",
+    ),
     ("mark_score", lambda x, s: (x * s).sum(), "sum"),
     ("mark_score", lambda x, s: (x * s).mean(), "mean"),
     ("mark_score", lambda x, s: (x * s).sum() / x.square().sum(), "variance"),
@@ -161,7 +183,7 @@ def test_a_finer_search_for_the_threshold_passes():
         away = torch.searchsorted(same.sort().values, tries) / len(same)
         let_in = 1 - torch.searchsorted(other.sort().values, tries) / len(other)
         best = (away - let_in).abs().argmin()
-        return max(away[best], let_in[best])
+        return (away[best] + let_in[best]) / 2
 
     report = check.equal_error_rate(finer)
     assert report.passed, report

@@ -213,9 +213,9 @@ def code_perplexity(learner: Callable) -> str:
 @checker
 def nucleus(learner: Callable) -> str:
     """Checks nucleus(probabilities [V], p) -> [V], the fewest that hold p, sum 1."""
-    probabilities = np.array([0.06, 0.3, 0.02, 0.25, 0.17, 0.1, 0.06, 0.04])
+    probabilities = np.array([2, 10, 1, 8, 5, 3, 2, 1]) / 32  # sums are exact
     order = np.argsort(-probabilities)
-    for p, count in ((0.8, 4), (0.7, 3), (0.2, 1)):
+    for p, count in ((0.8, 4), (0.7, 3), (0.2, 1), (18 / 32, 2)):
 
         def keep(chosen: np.ndarray, again: bool = True) -> np.ndarray:
             kept = np.zeros_like(probabilities)
@@ -237,6 +237,7 @@ def nucleus(learner: Callable) -> str:
             keep(order[:count]),
             f"nucleus(probabilities, {p})",
             {
+                "nothing cut": (probabilities, "All are left: set some to 0."),
                 "one too few": (
                     keep(order[: count - 1]),
                     f"What you keep holds less than {p}. The code with which the sum "

@@ -202,6 +202,11 @@ def frames_lasted(learner: Callable) -> str:
                     "Here the chance that it still lasts is exactly `threshold`. It "
                     "has fallen far enough: the token ends at `threshold` or below.",
                 ),
+                "a threshold of one's own": (
+                    first(lasting <= 0.5),
+                    "You multiply rightly, but compare with a half. Compare with "
+                    "`threshold`: the package moves it.",
+                ),
                 "likelier than not": (
                     first(chance > 0.5),
                     "You wait until the chance to go on is above a half. It may never "

@@ -134,6 +134,34 @@ def equal_error_rate(learner: Callable) -> str:
             abs(value - right) <= near,
             f"You return {value:.3f}; {right:.3f} is right.",
         )
+    # few of them, so that the two shares are never quite equal, and a tie
+    few, fewer = [0.1, 0.3, 0.5, 0.6], [0.5, 0.7, 0.9]
+    equal(
+        learner(torch.tensor(fewer).double(), torch.tensor(few).double()),
+        np.array((1 / 3 + 1 / 4) / 2),
+        f"equal_error_rate({fewer}, {few})",
+        {
+            "owners alone": (
+                np.array(1 / 3),
+                "That is the share of `same` below the threshold. Return the mean of "
+                "the two shares.",
+            ),
+            "others alone": (
+                np.array(1 / 4),
+                "That is the share of `other` at or above the threshold. Return the "
+                "mean of the two shares.",
+            ),
+            "above, not at": (
+                np.array(1 / 8),
+                "You count `other` above the threshold. Count those at it, too.",
+            ),
+            "thresholds of same alone": (
+                np.array(1 / 6),
+                "You try only the values of `same` as thresholds. Try those of "
+                "`other`, too.",
+            ),
+        },
+    )
     return "Owners sent away are as many, in a hundred, as strangers let in."
 
 
