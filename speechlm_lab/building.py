@@ -99,11 +99,10 @@ def execute(chapter: Path, gpu: bool | None = None):
         resources={"metadata": {"path": str(chapter.parent)}},
         skip_cells_with_tag="skip-execution",
         record_timing=False,
+        coalesce_streams=True,  # what a cell prints is one box, however it came
     )
     running = {}
-    client.on_cell_start = lambda cell, cell_index: running.update(
-        index=cell_index, cell=cell
-    )
+    client.on_cell_start = lambda **cell: running.update(cell)
     try:
         client.execute(env=subprocess_environment(chapter.parent.parent))
     except (
@@ -112,7 +111,7 @@ def execute(chapter: Path, gpu: bool | None = None):
         exceptions.DeadKernelError,
     ) as error:
         cell = running.get("cell", {})
-        index = running.get("index", "?")
+        index = running.get("cell_index", "?")
         text = ANSI.sub("", str(error)).strip().splitlines()
         raise BuildError(
             f"{chapter.name}, cell {index} (id {cell.get('id', '?')}) failed:\n"

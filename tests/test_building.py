@@ -63,6 +63,12 @@ def test_a_failing_cell_is_named(root):
     assert "ZeroDivisionError" in message
 
 
+def test_what_a_cell_prints_is_one_output(root):
+    source = "for i in range(3):\n    print(i, flush=True)\n    time.sleep(0.3)"
+    (cell,) = building.execute(write(root, ["import time\n" + source])).cells
+    assert [output.text for output in cell.outputs] == ["0\n1\n2\n"]
+
+
 def test_gpu_cells_run_with_a_gpu_and_keep_their_output_without(root):
     tags = {1: ["gpu", "skip-execution"]}
     path = write(root, ["x = 1", "print(x)"], tags)

@@ -264,3 +264,11 @@ def test_palette_differs_in_lightness_or_hue():
 def test_bad_input_is_one_clear_error(call, says):
     with pytest.raises(PlotError, match=says):
         call()
+
+
+def test_the_number_of_a_bar_below_zero_does_not_cover_the_names():
+    picture = plot.bars({"a voice": 0.9, "another one": -0.0959}, "similarity")
+    (axes,) = picture.axes
+    picture.canvas.draw()
+    left = axes.get_window_extent().x0
+    assert all(t.get_window_extent().x0 > left for t in axes.texts)

@@ -161,7 +161,8 @@ def bars(
     drawn = axes.barh(list(values), length, xerr=widths, color=PALETTE["sky"])
     axes.bar_label(drawn, fmt="{:.3g}", padding=3)
     axes.invert_yaxis()
-    axes.margins(x=0.12)
+    # a number to the left of its bar must not reach the names
+    axes.margins(x=0.25 if length.min() < 0 else 0.12)
     axes.set(xlabel=xlabel)
     draw_title(axes, title)
     return picture
