@@ -35,7 +35,7 @@ def inner_monologue(learner: Callable) -> str:
         changed = np.r_[True, tokens[owner][1:] != tokens[owner][:-1]]
         sparse = np.where(begins, right, 0)
         given = (torch.from_numpy(tokens), torch.from_numpy(first), length, size)
-        what = "inner_monologue(tokens, first, length, N)"
+        what = f"inner_monologue({tokens}, {first}, length={length}, N={size})"
         got = as_array(learner(*given), what)
         if got.shape == right.shape:
             late, last = first[1:], np.arange(length) >= first[-1]

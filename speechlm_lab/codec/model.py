@@ -55,7 +55,7 @@ class Codec(
         The latents become the principal components of log-mel spectra, and k-means
         places the codebooks. `generator` draws its first points.
         """
-        mel, _ = self._features(wave)
+        mel, voice = self._features(wave)
         frames = mel.reshape(-1, self.config.fold * self.config.bands)
         mean = frames.mean(0)
         *_, directions = torch.linalg.svd(frames - mean, full_matrices=False)
@@ -67,7 +67,7 @@ class Codec(
         # what the networks add begins at nothing, but for the semantic part
         self.encoder.out.weight[: self.config.spectrum] = 0
         nn.init.zeros_(self.decoder.head.weight)
-        self.quantizer.start(self.latents(wave), generator)
+        self.quantizer.start(self.encoder(mel, voice), generator)
 
     def _features(self, wave: Tensor) -> tuple[Tensor, Voice]:
         return self.encoder.features(self._padded(wave))

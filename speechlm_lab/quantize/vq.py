@@ -32,8 +32,9 @@ def nearest(points: Tensor, codebook: Tensor) -> Tensor:
 
 def count_and_sum(points: Tensor, codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """How many `points` `[N, D]` fell to each code, and their sum: `[V]`, `[V, D]`."""
-    one_hot = nnf.one_hot(codes, size).to(points.dtype)  # [N, V]
-    return one_hot.sum(0), one_hot.T @ points
+    count = torch.bincount(codes, minlength=size).to(points.dtype)
+    total = points.new_zeros(size, points.shape[1])
+    return count, total.index_add_(0, codes, points)
 
 
 def kmeans(

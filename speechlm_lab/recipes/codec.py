@@ -193,7 +193,7 @@ def codec_laptop() -> CodecRecipe:
     """The same in about ten minutes on two cores, data and all."""
     return CodecRecipe(
         name="codec-laptop",
-        train=TrainConfig(steps=3_000, threads=1, processes=2),
+        train=TrainConfig(steps=2_800, threads=1, processes=2),
         pool=PoolConfig(minutes=60),
         start_batches=60,
         refit=Refit(minutes=10, passes=3),

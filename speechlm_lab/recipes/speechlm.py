@@ -182,7 +182,7 @@ def speechlm_laptop() -> SpeechLMRecipe:
         name="speechlm-laptop",
         codec_recipe=codec_laptop(),
         lm=replace(recipe.lm, codebooks=4, width=128, layers=4, heads=2, hidden=344),
-        train=replace(recipe.train, steps=4_400, warmup=100, log_every=20),
+        train=replace(recipe.train, steps=5_000, warmup=100, log_every=20),
         data=replace(recipe.data, count=15_000, speakers=1_000, neutral=0.8),
         batch=10,
         weights=(3.0, 2.0, 1.0, 0.7),
