@@ -7,7 +7,8 @@ Sentences (`unseen_sentences.txt`) and words never seen in training, in voices n
 heard, each given by another sentence of the same speaker. The phone recogniser that
 judges has never heard a codec. Beside the model's speech stand the synthesiser's own
 rendering of the same text in the same voice, which is the truth, and that rendering
-through the codec, which is as good as speech of these codes can be.
+through the codec, which is as good as speech of these codes can be. Words are heard in
+a closed vocabulary, that of TinyVoices and of these texts (see `lexicon`).
 """
 
 import argparse
@@ -23,12 +24,15 @@ import torch
 from speechlm_lab import audio
 from speechlm_lab.corpus.sentences import plain, test_sentences, vocabulary
 from speechlm_lab.corpus.tiny_voices import speak
+from speechlm_lab.lexicon import Lexicon
 from speechlm_lab.recogniser import PhoneErrors, fold, load_recogniser, phone_errors
 from speechlm_lab.speaker import SpeakerEncoder, load_speaker_encoder
 from speechlm_lab.speech_metrics import (
     Failures,
     aligned_mel_distance,
+    character_error_rate,
     count_failures,
+    word_error_rate,
 )
 from speechlm_lab.speechlm import SpeechLM
 
@@ -114,7 +118,10 @@ def main() -> None:
     own = {name: 0 for name in sums}
     failures, seconds, spoken, true = Failures(), 0.0, 0.0, 0.0
     before = None
-    for i, text in enumerate(texts(options.texts, options.count)):
+    chosen = texts(options.texts, options.count)
+    lexicon = Lexicon([*vocabulary(), *chosen])
+    written = {name: [] for name in sums}  # the words that are heard
+    for i, text in enumerate(chosen):
         speaker = names[i % options.voices]
         voice = speak(PROMPTS[i % len(PROMPTS)], speaker, seed=1_000 + i).wave
         truth = speak(text, speaker, options.emotion, seed=i)
@@ -138,6 +145,7 @@ def main() -> None:
             errors = phone_errors(asked, heard)
             per_clip[name].append(errors)
             sums[name] += errors
+            written[name].append(lexicon.hear(wave, judge))
             # one word may be too short for it: said twice, it is the same voice
             found = encoder.embed(wave.repeat(2))
             own[name] += int((voices @ found).argmax()) == i % options.voices
@@ -155,6 +163,12 @@ def main() -> None:
         f"phone error rate, {name}": f"{e.rate:.1%} ± {deviation(per_clip[name]):.1%}"
         for name, e in sums.items()
     }
+    wanted = [lexicon.spelled(text) for text in chosen]
+    for name, rate in (("word", word_error_rate), ("character", character_error_rate)):
+        result |= {
+            f"{name} error rate, {n}": f"{rate(wanted, w):.1%}"
+            for n, w in written.items()
+        }
     result |= {f"closest to its own voice, {n}": f"{own[n] / count:.1%}" for n in own}
     result |= {
         f"aligned mel distance, {n}, dB": round(sum(d) / len(d), 2)
