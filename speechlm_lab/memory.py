@@ -93,9 +93,9 @@ class Memory:
         codes = codes.expand(len(self.reads), -1)
         self.hidden = self.stepper(codes, self.reads * text, layout.SPEAK)
 
-    def code_logits(self, row: int = 0) -> Tensor:
-        """Logits `[K, V]` of the codes; row 1: without a text."""
-        return self.stepper.logits(self.hidden[row : row + 1])[0]
+    def code_logits(self, levels: int | None = None) -> Tensor:
+        """Logits `[rows, K, V]` of the codes, or of so many levels; row 1: no text."""
+        return self.stepper.logits(self.hidden, levels and range(levels))
 
     def text_logits(self) -> Tensor:
         """Logits `[TEXTS]` of the text token."""

@@ -125,12 +125,13 @@ class Speaking:
                 said = layout.hold(layout.begin(layout.END))
                 if step == frames and not self.ended:  # it had to be stopped
                     said = self._begin(layout.begin(layout.END), step)
-            codes, vectors = torch.full((levels,), blank), self.codebooks[:, 0]
-            if step >= layout.LEAD:  # before that nothing is heard
-                codes, vectors = self.choose()
-            for k in range(levels):
-                if not 0 <= step - layout.LEAD - k < frames:
-                    codes[k] = blank
+            codes, vectors = torch.full((levels,), blank), self.codebooks[:, 0].clone()
+            begun = min(step - layout.LEAD + 1, levels)  # levels, each a step later
+            if begun > 0:  # before that nothing is heard
+                # dice are thrown for all levels, so that seeds mean what they meant
+                each = self.choose(max(begun, min(self.config.drawn, levels)))
+                codes[:begun], vectors[:begun] = (part[:begun] for part in each)
+            codes[: max(0, step - layout.LEAD - frames + 1)] = blank  # these have ended
             history.append((codes, vectors))
             texts.append(said)
             seen = self._seen(texts, step)
@@ -171,17 +172,21 @@ class Speaking:
             )
         )
 
-    def choose(self) -> tuple[Tensor, Tensor]:
-        """Codes `[K]` of what is now expected, and the vectors `[K, D]` to be heard."""
-        c, plain = self.config, self.memory.code_logits()  # [K, V]
-        scores = plain.log_softmax(-1)
+    def choose(self, levels: int | None = None) -> tuple[Tensor, Tensor]:
+        """Codes `[K]` of what is now expected, and the vectors `[K, D]` to be heard.
+
+        levels: of the first so many; None: of all.
+        """
+        c, (plain, *textless) = self.config, self.memory.code_logits(levels)  # [K, V]
         if c.guidance != 1:
-            scores = guide(plain, self.memory.code_logits(1), c.guidance)
+            scores = guide(plain, textless[0], c.guidance)
+        else:
+            scores = plain.log_softmax(-1)
         if self.voiceless is not None:  # what the voice changes, in nats, once more
-            nobody = self.voiceless.code_logits().log_softmax(-1)
+            nobody = self.voiceless.code_logits(levels)[0].log_softmax(-1)
             voice = plain.log_softmax(-1) - nobody
             scores = scores + (c.voice_guidance - 1) * voice
-        books, drawn = self.codebooks, min(c.drawn, len(scores))
+        books, drawn = self.codebooks[: len(scores)], min(c.drawn, len(scores))
         codes = draw(scores[:drawn], c, self.generator)
         vectors = [books[k, code] for k, code in enumerate(codes)]
         sharp = torch.tensor([c.sharpness[min(k, 1)] for k in range(len(scores))])
@@ -286,7 +291,7 @@ def babble(
     for k in range(levels):  # nor are there codes before the first frame
         steps[k, : layout.LEAD + k] = blank
     for s in range(steps.shape[1]):
-        drawn = draw(memory.code_logits(), config, generator)
+        drawn = draw(memory.code_logits()[0], config, generator)
         steps[:, s] = torch.where(steps[:, s] == -1, drawn, steps[:, s])
         memory.advance(steps[:, s], torch.zeros(5, dtype=torch.long))
     return undelay(steps[None])[0][:, layout.LEAD : layout.LEAD + total]

@@ -96,7 +96,7 @@ def test_guidance_by_its_formula(model):
     for scale in (0.0, 1.0, 3.0):
         config = SpeakConfig(guidance=scale, sharpness=(1.0, 1.0))
         heard = Speaking(model, prompt, TOKENS, BOOKS, config).choose()[1]
-        led = guide(memory.code_logits(), memory.code_logits(1), scale)
+        led = guide(*memory.code_logits(), scale)
         assert torch.allclose(heard, mean_vectors(led, BOOKS), atol=1e-5)
 
 
@@ -180,7 +180,7 @@ def test_the_second_row_is_the_sequence_without_a_text(model):
         after = 4 + len(TOKENS) + 1
         for s in range(after, steps.codes.shape[2]):
             memory.advance(steps.codes[0, :, s], steps.text[0, :, s])
-        assert torch.allclose(memory.code_logits(row), logits, atol=1e-4)
+        assert torch.allclose(memory.code_logits()[row], logits, atol=1e-4)
 
 
 @pytest.mark.parametrize("frames", [0, 4])
@@ -266,8 +266,8 @@ def test_the_voice_can_be_followed_more_closely(model):
     plain = SpeakConfig(sharpness=(1.0, 1.0), guidance=1.0, pace=0.0)
     closer = replace(plain, voice_guidance=3.0)
     near = Speaking(model, prompt, TOKENS, BOOKS, closer)
-    heard = near.memory.code_logits()
-    voiceless = Memory(model, hear(model, prompt[:, :0]), TOKENS).code_logits()
+    heard = near.memory.code_logits()[0]
+    voiceless = Memory(model, hear(model, prompt[:, :0]), TOKENS).code_logits()[0]
     expected = mean_vectors(guide(heard, voiceless, 3.0)[:1], BOOKS[:1])
     assert torch.allclose(near.choose()[1][:1], expected, atol=1e-5)
     # with nobody to listen to there is nothing to follow
