@@ -18,6 +18,7 @@ from speechlm_lab.quantize import (
     ResidualVQ,
     VectorQuantizer,
     VQConfig,
+    count_and_sum,
     follow,
     from_dac,
     join_digits,
@@ -40,6 +41,15 @@ def latents(batch=4, frames=50, width=6, seed=0):
     return torch.randn(
         batch, frames, width, generator=torch.Generator().manual_seed(seed)
     )
+
+
+def test_points_are_counted_and_summed_as_by_a_matrix_of_ones():
+    points = latents().flatten(0, 1)
+    codes = torch.arange(len(points)) % 7  # the eighth and ninth are not used
+    ones = torch.nn.functional.one_hot(codes, 9).float()
+    count, total = count_and_sum(points, codes, 9)
+    assert torch.equal(count, ones.sum(0)) and count.dtype == points.dtype
+    assert torch.allclose(total, ones.T @ points, atol=1e-4)
 
 
 # One codebook

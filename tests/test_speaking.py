@@ -100,6 +100,18 @@ def test_guidance_by_its_formula(model):
         assert torch.allclose(heard, mean_vectors(led, BOOKS), atol=1e-5)
 
 
+def test_fewer_levels_are_the_first_ones_of_all(model):
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    prompt = torch.arange(12).view(3, 4) % SMALL.codebook_size
+    for config in (SpeakConfig(), SpeakConfig(guidance=1.0, voice_guidance=2.0)):
+        speaking = Speaking(model, prompt, TOKENS, BOOKS, config)
+        codes, vectors = speaking.choose()
+        some, heard = speaking.choose(2)
+        assert torch.equal(some, codes[:2])
+        assert torch.allclose(heard, vectors[:2], atol=1e-6)
+
+
 def test_levels_may_have_temperatures_of_their_own(model):
     run(model, temperature=(0.0, 0.5, 1.0))
     with pytest.raises(ValueError, match="temperatures"):
