@@ -43,6 +43,9 @@ def latents(batch=4, frames=50, width=6, seed=0):
     )
 
 
+# One codebook
+
+
 def test_points_are_counted_and_summed_as_by_a_matrix_of_ones():
     points = latents().flatten(0, 1)
     codes = torch.arange(len(points)) % 7  # the eighth and ninth are not used
@@ -50,9 +53,6 @@ def test_points_are_counted_and_summed_as_by_a_matrix_of_ones():
     count, total = count_and_sum(points, codes, 9)
     assert torch.equal(count, ones.sum(0)) and count.dtype == points.dtype
     assert torch.allclose(total, ones.T @ points, atol=1e-4)
-
-
-# One codebook
 
 
 def test_nearest_codes_agree_with_scipy():
