@@ -38,6 +38,7 @@ ROLES = 4
 LONGEST = 100  # steps beyond which it is no longer counted how long a token lasts
 LEAD = 5  # steps by which the text stream is ahead of the first level of codes
 ANY = "any"  # an emotion that is left to the model
+MOST = 55  # tokens of a text that is said in one piece, as long as those of training
 
 _CONSONANTS = "p b t d k ɡ tʃ dʒ f v θ ð s z ʃ ʒ h m n ŋ l ɹ w j ɾ ʔ x r n̩".split()
 _VOWELS = "ə ɐ ᵻ ɪ i iː ɛ æ ʌ ɑː ɔ ɔː oː ʊ uː ɚ ɜː eɪ aɪ ɔɪ oʊ aʊ".split()
@@ -109,8 +110,8 @@ def read(text: str, emotion: str = ANY) -> list[str]:
     return tokens
 
 
-def split(text: str, most: int = 55) -> list[str]:
-    """A long text as pieces of at most `most` tokens, as long as those of training.
+def split(text: str, most: int = MOST) -> list[str]:
+    """A long text as pieces of at most `most` tokens.
 
     It is cut after sentences, where one is too long after commas, then between words.
     Raises what `read` raises.

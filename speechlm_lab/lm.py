@@ -147,11 +147,13 @@ class LanguageModel(
         x: Tensor,
         caches: list[KVCache] | None = None,
         positions: Tensor | None = None,
+        last: int | None = None,
     ) -> Tensor:
         """What the layers make of embedded steps: `[B, S, D]` to `[B, S, D]`.
 
         With `caches`, one a layer, the steps continue those that the caches hold.
-        `positions` `[S]` are those of the steps; None: they are counted.
+        `positions` `[S]` are those of the steps; None: they are counted. With `last`,
+        which needs caches, only the last so many are computed to the end and returned.
         """
         c, start, count = self.config, 0, x.shape[1]
         if positions is not None:
@@ -161,7 +163,14 @@ class LanguageModel(
         turn = rotations(start, count, c.width // c.heads, c.rope_base, x.device)
         if positions is not None:
             turn = (turn[0][positions], turn[1][positions])
+        # in the last layer, steps that nobody asks for need keys and values alone
+        unasked = 0 if last is None else x.shape[1] - last
         for i, layer in enumerate(self.layers):
+            if unasked and i + 1 == c.layers:
+                known = layer.attention_norm(x[:, :unasked])
+                _, *pair = layer.attention.split(known, [t[:unasked] for t in turn])
+                caches[i].append(*pair)
+                x, turn = x[:, unasked:], [t[unasked:] for t in turn]
             x = layer(x, turn, None if caches is None else caches[i])
         return self.norm(x)
 
@@ -276,7 +285,8 @@ class LanguageModel(
                 steps[..., s] = drawn
             elif levels:
                 logits = stepper.logits(x, levels)
-                steps[:, levels, s] = sampling.draw(logits, generator)
+                # (NumPy indexes sooner)
+                steps.numpy()[:, levels, s] = sampling.draw(logits, generator).numpy()
             if s + 1 < steps.shape[2]:
                 now = None if positions is None else int(positions[s + 1])
                 x = stepper(steps[..., s], position=now)

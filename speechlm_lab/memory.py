@@ -38,7 +38,7 @@ def hear(model: LanguageModel, codes: Tensor) -> Heard:
         return Heard(codes, [], [])
     silent = torch.zeros(1, 5, heard, dtype=torch.long)
     roles = torch.full((1, heard), layout.LISTEN)
-    model.hidden(model.embed(codes[None], silent, roles), caches)
+    model.hidden(model.embed(codes[None], silent, roles), caches, last=1)
     return Heard(codes, [c.keys for c in caches], [c.values for c in caches])
 
 
@@ -74,7 +74,7 @@ class Memory:
         roles[:, -ahead:] = layout.SPEAK
         nothing = torch.full((len(self.reads), levels, read.shape[1]), blank)
         x = model.embed(nothing, self.reads[:, :, None] * read, roles)
-        self.coming = model.hidden(x, caches)[:, -ahead:].unbind(1)
+        self.coming = model.hidden(x, caches, last=ahead).unbind(1)
         self.hidden, self.blank = self.coming[0], blank
         self.stepper = Stepper(model, caches)
         self.stepper.trunk.at -= len(self.draft)  # not taken yet

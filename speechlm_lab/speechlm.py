@@ -115,7 +115,7 @@ class SpeechLM:
         if seconds < 0:
             raise ValueError(f"seconds must be at least 0, got {seconds}")
         start = len(wave) - len(wave) % self.codec.hop
-        prompt = self.codec.encode(wave[None, :start])[:, : self.lm.config.codebooks]
+        prompt = self.codec.encode(wave[None, :start], self.lm.config.codebooks)
         frames = round(seconds * self.codec.frame_rate)
         generator = torch.Generator().manual_seed(seed)
         if self.lm.config.texts:
@@ -206,14 +206,14 @@ class SpeechLM:
                 "this language model reads no text: use one that was trained by the "
                 "recipe speechlm"
             )
-        layout.read(text, emotion)  # raises what is wrong with them
+        whole = layout.read(text, emotion)  # raises what is wrong with them
         heard, config = self.hear(voice), config or self.config
         generator = torch.Generator().manual_seed(seed)
-        for part in layout.split(text):
-            tokens = [layout.begin(token) for token in layout.read(part, emotion)]
-            yield Speaking(
-                self.lm, heard, torch.tensor(tokens), self.codebooks, config, generator
-            )
+        pieces = [text] if len(whole) <= layout.MOST else layout.split(text)
+        for piece in pieces:
+            read = whole if piece == text else layout.read(piece, emotion)
+            tokens = torch.tensor([layout.begin(token) for token in read])
+            yield Speaking(self.lm, heard, tokens, self.codebooks, config, generator)
 
     def hear(self, voice: Tensor | Heard | int | str | None) -> Heard:
         """Listen to a voice once, to speak in it many times; see `speak`."""
@@ -229,7 +229,7 @@ class SpeechLM:
         if not isinstance(voice, Tensor):
             voice = tiny_voices.speak(_SAMPLE, voice).wave
         wave = prepare_voice(voice, self.sample_rate)
-        return self.codec.encode(wave[None])[0, :levels]
+        return self.codec.encode(wave[None], levels)[0]
 
 
 def _own_config(lm: str | Path) -> SpeakConfig | None:

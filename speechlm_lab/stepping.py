@@ -6,7 +6,9 @@ matrix products are made for many rows, where here there are one or two. NumPy b
 an operation sooner, and takes a product of a matrix and a vector for what it is.
 """
 
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -17,9 +19,29 @@ from torch import Tensor, nn
 from speechlm_lab.transformer import KVCache, Layer, LMConfig, rotations
 
 _FEW = 6  # rows up to which a product is faster row by row
-# a second thread gains little in so small a product, and where another program has its
-# core the first one waits for it, a hundred times longer than the product takes
-_one_thread = ThreadpoolController().wrap(limits=1, user_api="blas")
+_blas = ThreadpoolController().select(user_api="blas").lib_controllers
+
+
+def _one_thread(call: Callable) -> Callable:
+    """`call`, with one thread for NumPy's products.
+
+    A second thread gains little in so small a product, and where another program has
+    its core the first one waits for it, a hundred times longer than the product takes.
+    (What `ThreadpoolController.wrap` does, in a quarter of its time.)
+    """
+
+    @functools.wraps(call)
+    def alone(*args, **kwargs):  # noqa: ANN202
+        before = [library.get_num_threads() for library in _blas]
+        for library in _blas:
+            library.set_num_threads(1)
+        try:
+            return call(*args, **kwargs)
+        finally:
+            for library, threads in zip(_blas, before, strict=True):
+                library.set_num_threads(threads)
+
+    return alone
 
 
 class Trunk:
@@ -44,6 +66,10 @@ class Trunk:
         self.layers = [_Layer(*p, room) for p in zip(layers, each, strict=True)]
         self.room = room
         self.norm = array(norm)
+        # queries are scaled as they are turned, keys are not
+        heads, keys = self.layers[0].heads, self.layers[0].kv_heads
+        scales = [self.width**-0.5] * heads + [1.0] * keys
+        self.scales = np.array(scales, dtype=np.float32)[:, None]
         self._turn(self.at + room)
 
     @_one_thread
@@ -52,7 +78,7 @@ class Trunk:
         position = self.at if position is None else position
         if position >= len(self.cosines):
             self._turn(position + self.room)
-        turn = self.cosines[position], self.sines[position]
+        turn = self.cosines[position] * self.scales, self.sines[position] * self.scales
         for layer in self.layers:
             x = layer(x, turn, self.at)
         self.at += 1
@@ -101,8 +127,10 @@ class Stepper:
     def logits(self, hidden: Tensor, levels: Sequence[int] | None = None) -> Tensor:
         """Logits `[B, K, V]` of the codes after `hidden` `[B, D]`; None: all levels."""
         levels, x = range(len(self.heads)) if levels is None else levels, hidden.numpy()
-        each = [product(x, self.heads[k]) for k in levels]
-        return torch.from_numpy(np.stack(each, axis=1))
+        found = np.empty((len(x), len(levels), len(self.heads[0])), dtype=np.float32)
+        for i, k in enumerate(levels):
+            found[:, i] = product(x, self.heads[k])
+        return torch.from_numpy(found)
 
     @_one_thread
     def text_logits(self, hidden: Tensor) -> Tensor:
@@ -133,19 +161,19 @@ class _Layer:
         return x + product(gate * expit(gate) * product(y, self.up), self.down)
 
     def _attention(self, x: np.ndarray, turn: tuple, at: int) -> np.ndarray:
-        cosines, sines = turn
-        half = len(cosines) // 2
-        split = product(x, self.qkv).reshape(len(x), -1, len(cosines))
+        cosines, sines = turn  # [heads + kv_heads, d]
+        width, half = cosines.shape[1], cosines.shape[1] // 2
+        split = product(x, self.qkv).reshape(len(x), -1, width)
         turned, values = split[:, : -self.kv_heads], split[:, -self.kv_heads :]
         partner = np.concatenate([turned[..., half:], turned[..., :half]], axis=-1)
         turned = turned * cosines + partner * sines  # as in `transformer.rotate`
         self._remember(turned[:, self.heads :], values, at)
         # the heads of queries beside the head of keys that they share
-        queries = turned[:, : self.heads].reshape(*values.shape[:2], -1, len(cosines))
-        queries = queries * np.float32(len(cosines) ** -0.5)
-        scores = queries @ self.keys[:, :, : at + 1].swapaxes(2, 3)
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        weights /= weights.sum(-1, keepdims=True)
+        queries = turned[:, : self.heads].reshape(*values.shape[:2], -1, width)
+        weights = queries @ self.keys[:, :, : at + 1].swapaxes(2, 3)
+        weights -= np.maximum.reduce(weights, axis=-1, keepdims=True)
+        np.exp(weights, out=weights)
+        weights /= np.add.reduce(weights, axis=-1, keepdims=True)
         return (weights @ self.values[:, :, : at + 1]).reshape(len(x), -1)
 
     def _remember(self, keys: np.ndarray, values: np.ndarray, at: int) -> None:
@@ -167,10 +195,7 @@ def product(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """`x` `[B, in]` by a weight `[out, in]`: `[B, out]`."""
     if len(x) > _FEW:
         return x @ weight.T
-    out = np.empty((len(x), len(weight)), dtype=np.float32)
-    for row, into in zip(x, out, strict=True):
-        np.dot(weight, row, out=into)
-    return out
+    return np.matvec(weight, x)
 
 
 def _embedded(tables: Sequence[np.ndarray], ids: Tensor) -> np.ndarray:
@@ -189,5 +214,9 @@ def _with_room(seen: np.ndarray, room: int) -> np.ndarray:
 
 def _normed(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """RMSNorm of `x` `[B, D]`."""
-    mean = np.add.reduce(x * x, axis=1, keepdims=True) / np.float32(x.shape[1])
-    return x / np.sqrt(mean + np.float32(1e-6)) * weight
+    found = np.empty_like(x)
+    for row, into in zip(x, found, strict=True):
+        size = math.sqrt(float(row.dot(row)) / len(row) + 1e-6)
+        np.divide(row, size, out=into)
+    found *= weight
+    return found

@@ -72,6 +72,7 @@ def test_forward_agrees_with_encode_and_decode(codec):
     wave = noise()
     out = codec(wave)
     assert torch.equal(out.codes, codec.encode(wave))
+    assert torch.equal(out.codes[:, :2], codec.encode(wave, levels=2))
     assert torch.allclose(out.wave, codec.decode(out.codes), atol=1e-6)
 
 

@@ -73,6 +73,23 @@ def test_cached_steps_give_the_same_logits(model, pieces):
     assert torch.allclose(torch.cat(cached, dim=2), model(codes()), atol=1e-5)
 
 
+@pytest.mark.parametrize("heard", [0, 4])  # steps that the caches hold already
+@pytest.mark.parametrize("last", [1, 3, 8])
+def test_of_the_last_steps_alone_all_is_as_if_the_others_were_asked(model, heard, last):
+    x, found = model.embed(codes(frames=heard + 8)), []
+    for asked in (None, last):
+        caches = [KVCache() for _ in model.layers]
+        if heard:
+            model.hidden(x[:, :heard], caches)
+        found.append((model.hidden(x[:, heard:], caches, last=asked), caches))
+    (whole, full), (few, kept) = found
+    assert few.shape[1] == last
+    assert torch.allclose(few, whole[:, -last:], atol=1e-5)
+    for a, b in zip(full, kept, strict=True):
+        assert torch.allclose(a.keys, b.keys, atol=1e-5)
+        assert torch.allclose(a.values, b.values, atol=1e-5)
+
+
 @pytest.mark.parametrize("given", [0, 1, 2, 3, 7])
 def test_greedy_decoding_equals_decoding_without_a_cache(model, given):
     prompt = codes(frames=15)[:, :, :given]

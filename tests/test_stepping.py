@@ -1,7 +1,9 @@
 """One step at a time in NumPy: the numbers of the model as PyTorch computes them."""
 
+import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from speechlm_lab.depth import DepthTransformer
 from speechlm_lab.lm import KVCache, LanguageModel, LMConfig
@@ -73,6 +75,27 @@ def test_a_trunk_begins_from_nothing():
     trunk = Trunk(model.layers, model.norm, model.config, room=2)
     each = [torch.from_numpy(trunk(x[:, s].numpy())) for s in range(5)]
     assert torch.allclose(torch.stack(each, dim=1), model._trunk(x), atol=1e-4)
+
+
+def test_numpy_has_one_thread_for_a_step_and_its_own_number_after_it():
+    model, during = LanguageModel(SMALL), []
+    trunk = Trunk(model.layers, model.norm, SMALL)
+
+    def threads():
+        libraries = threadpool_info()
+        return [lib["num_threads"] for lib in libraries if lib["user_api"] == "blas"]
+
+    def layer(x, turn, at):
+        during.extend(threads())
+        raise ValueError("a step that fails")
+
+    trunk.layers = [layer]
+    with threadpool_limits(2, user_api="blas"):
+        before = threads()
+        with pytest.raises(ValueError, match="a step that fails"):
+            trunk(np.zeros((1, 24), dtype=np.float32))
+        assert threads() == before
+    assert set(during) == {1}
 
 
 @torch.no_grad()

@@ -80,12 +80,13 @@ class BaseCodec(nn.Module):
         raise NotImplementedError
 
     @torch.no_grad()
-    def encode(self, wave: Tensor) -> Tensor:
-        """Codes `[B, K, F]` of `wave` `[B, T]`, F = ceil(T / hop).
+    def encode(self, wave: Tensor, levels: int | None = None) -> Tensor:
+        """Codes `[B, k, F]` of `wave` `[B, T]`, F = ceil(T / hop).
 
-        The end is padded with zeros to a whole frame.
+        Those of the first `levels` codebooks (all when None). The end is padded with
+        zeros to a whole frame.
         """
-        return self.quantizer.encode(self.latents(wave))
+        return self.quantizer.encode(self.latents(wave), levels)
 
     @torch.no_grad()
     def decode(

@@ -143,7 +143,7 @@ def encode_stream(codec: Codec, wave: Tensor, levels: int) -> Tensor:
     """First `levels` codes `[levels, F]`, int16, of a long `wave` `[T]`."""
     # in pieces of a minute, which bounds the memory
     pieces = wave.split(60 * codec.sample_rate // codec.hop * codec.hop)
-    codes = [codec.encode(piece[None])[0, :levels] for piece in pieces]
+    codes = [codec.encode(piece[None], levels)[0] for piece in pieces]
     return torch.cat(codes, dim=1).short()
 
 

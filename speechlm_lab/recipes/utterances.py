@@ -117,7 +117,7 @@ class _Items(Dataset):
 def _encode(rows: list[_Said], codec: Codec, levels: int) -> list[_Said]:
     """Waves of one length as codes."""
     waves = torch.from_numpy(np.stack([row.sound for row in rows]))
-    codes = codec.encode(waves.to(next(codec.parameters()).device))[:, :levels]
+    codes = codec.encode(waves.to(next(codec.parameters()).device), levels)
     codes = codes.short().cpu().numpy()
     return [row._replace(sound=c) for row, c in zip(rows, codes, strict=True)]
 
