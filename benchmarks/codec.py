@@ -307,7 +307,7 @@ def main() -> None:
     if any(np.isnan(r.scores["PESQ-wb"]).any() for r in results):
         notes.append("PESQ is left out: run `pip install -e .[compiled]`")
     notes.append(
-        f"x real time: coding and decoding, {torch.get_num_threads()} threads; for "
+        f"x real time: coding and decoding, {torch.get_num_threads()} thread(s); for "
         "Opus and Codec 2 it holds the start of two programs and their files"
     )
     notes = list(dict.fromkeys(notes))
