@@ -54,47 +54,6 @@ def test_prose_and_bytecode_make_nothing_stale(root):
     assert building.chapter_digest(chapter, root) == before
 
 
-def test_a_failing_cell_is_named(root):
-    path = write(root, ["x = 1", "x / 0"])
-    with pytest.raises(building.BuildError) as caught:
-        building.execute(path)
-    message = str(caught.value)
-    assert "00_x.ipynb, cell 1 (id cell-1)" in message
-    assert "ZeroDivisionError" in message
-
-
-def test_what_a_cell_prints_is_one_output(root):
-    source = "for i in range(3):\n    print(i, flush=True)\n    time.sleep(0.3)"
-    (cell,) = building.execute(write(root, ["import time\n" + source])).cells
-    assert [output.text for output in cell.outputs] == ["0\n1\n2\n"]
-
-
-def test_gpu_cells_run_with_a_gpu_and_keep_their_output_without(root):
-    tags = {1: ["gpu", "skip-execution"]}
-    path = write(root, ["x = 1", "print(x)"], tags)
-    without = building.execute(path, gpu=False)
-    assert without.cells[1].outputs == []
-    done = building.execute(path, gpu=True)
-    assert done.cells[1].outputs[0].text == "1\n"
-    building.store_outputs(path, done, device="some GPU")
-    stored = nbformat.read(path, as_version=4).cells[1]
-    assert stored.outputs[0].text == "1\n"
-    assert stored.metadata["ran_on"]["device"] == "some GPU"
-    assert "skip-execution" in stored.metadata["tags"]
-    # a later run without a GPU keeps what is stored
-    building.store_outputs(path, building.execute(path, gpu=False))
-    again = nbformat.read(path, as_version=4).cells[1]
-    assert again.outputs == stored.outputs
-
-
-def test_only_checked_cells_keep_their_outputs(root):
-    path = write(root, ["print(1)", "print(2)"], {1: ["nbval-check-output"]})
-    assert building.store_outputs(path, building.execute(path)) == 1
-    kept = nbformat.read(path, as_version=4)
-    assert kept.cells[0].outputs == []
-    assert kept.cells[1].outputs[0].text == "2\n"
-
-
 def test_clean_removes_what_was_built(root):
     (root / "_build").mkdir()
     assert building.clean(root) == [root / "_build"]
@@ -112,19 +71,3 @@ def test_sphinx_finds_what_was_executed(root):
     assert building.is_cached(cache, path)
     write(root, ["print('two')", "y = 2"], tags)
     assert not building.is_cached(cache, path)
-
-
-def test_what_a_cell_prints_in_pieces_is_stored_in_one(tmp_path):
-    def printed(name, text):
-        return nbformat.v4.new_output("stream", name=name, text=text)
-
-    cell = nbformat.v4.new_code_cell("1", metadata={"tags": ["nbval-check-output"]})
-    path = tmp_path / "01_x.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
-    done = nbformat.read(path, as_version=4)
-    pieces = [("stdout", "a\n"), ("stdout", "b\n"), ("stderr", "c"), ("stdout", "d")]
-    done.cells[0].outputs = [printed(*piece) for piece in pieces]
-    building.store_outputs(path, done)
-    (stored,) = nbformat.read(path, as_version=4).cells
-    texts = [output.text for output in stored.outputs]
-    assert texts == ["a\nb\n", "c", "d"]

@@ -1,6 +1,7 @@
 """The design's rules for chapters, held to the notebooks themselves."""
 
 import ast
+import hashlib
 import importlib
 import inspect
 import json
@@ -53,6 +54,9 @@ class TestChapter:
         for cell in code_cells(path):
             if cell["outputs"]:
                 assert tags(cell) & KEEPS_OUTPUT, cell["id"]
+            if cell["outputs"] and "gpu" in tags(cell):  # of the code as it is now
+                now = hashlib.sha256(source(cell).encode()).hexdigest()
+                assert cell["metadata"]["ran_on"]["code"] == now, cell["id"]
             if "nbval-check-output" in tags(cell):
                 assert cell["outputs"], f"{cell['id']}: run `speechlm-lab outputs`"
 

@@ -46,6 +46,7 @@ LAYERS = [
     ["assets", "plot", "player", "widgets"],
     ["check"],
     ["environment"],
+    ["executing"],
     ["building", "pins"],
     ["cli", "__main__"],
 ]
