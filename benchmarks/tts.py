@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--pace", type=float)
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--voice-guidance", type=float)
+    parser.add_argument("--timbre", type=float)
     parser.add_argument("--drawn", type=int)
     parser.add_argument("--sharpness", type=float, nargs=2)
     parser.add_argument("--free", action="store_true", help="do not keep to the text")

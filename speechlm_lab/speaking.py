@@ -24,6 +24,7 @@ from speechlm_lab.lm import LanguageModel
 from speechlm_lab.memory import Heard, Memory, hear
 from speechlm_lab.patterns import delay, undelay
 from speechlm_lab.sampling import Sampling, guide, sample
+from speechlm_lab.timbre import Timbre
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class SpeakConfig:
     # is quicker, since each of them wants another row; then sharpen by (1.5, 2.0)
     guidance: float = 1.5
     voice_guidance: float = 1.0
+    timbre: float = 0.5  # share by which speech is moved to the voice; see `timbre`
     follow: bool = True  # keep to the text; False: the model is free to stray
     text_temperature: float = 1.0  # of the text that it then says to itself
     longest_token: int = 100  # frames after which a token must end
@@ -55,6 +57,8 @@ class SpeakConfig:
                 "drawn and pace must be at least 0 and sharpness above it, got "
                 f"{self.drawn}, {self.pace} and {self.sharpness}"
             )
+        if not 0 <= self.timbre <= 1:
+            raise ValueError(f"timbre must lie in 0..1, got {self.timbre}")
 
 
 class Frame(NamedTuple):
@@ -73,6 +77,7 @@ class Speaking:
     prompt: int64 `[K, P]`, codes of the voice, P >= 0; or what `hear` made of them.
     tokens: int64 `[S]`, ids of the text; None: no text.
     codebooks: float32 `[K, V, D]`, the vectors of the codes.
+    timbre: moves what the decoder hears; None: it is left as it is.
     """
 
     def __init__(
@@ -83,8 +88,9 @@ class Speaking:
         codebooks: Tensor,
         config: SpeakConfig | None = None,
         generator: torch.Generator | None = None,
+        timbre: Timbre | None = None,
     ) -> None:
-        self.model = model
+        self.model, self.timbre = model, timbre
         self.codebooks = codebooks
         self.config = config or SpeakConfig()
         temperature, levels = self.config.temperature, model.config.codebooks
@@ -142,7 +148,9 @@ class Speaking:
                 past = history[step - levels + 1 :]
                 rows = [(c[k], v[k]) for k, (c, v) in enumerate(past)]
                 parts, vectors = zip(*rows, strict=True)
-                yield Frame(torch.stack(parts), torch.stack(vectors).sum(0))
+                latent = torch.stack(vectors).sum(0)
+                moved = self.timbre(latent) if self.timbre else latent
+                yield Frame(torch.stack(parts), moved)
             step += 1
 
     def _draft(self) -> Tensor:

@@ -19,6 +19,7 @@ from speechlm_lab.lm import LanguageModel
 from speechlm_lab.memory import Heard, hear
 from speechlm_lab.shipped import load, load_shipped
 from speechlm_lab.speaking import SpeakConfig, Speaking, babble
+from speechlm_lab.timbre import Timbre
 
 VOICE_SECONDS = (0.5, 3.0)  # of a voice: the least that is taken, the most that is used
 LONGEST_VOICE = 30.0  # s; a longer recording is hardly one voice
@@ -208,12 +209,18 @@ class SpeechLM:
             )
         whole = layout.read(text, emotion)  # raises what is wrong with them
         heard, config = self.hear(voice), config or self.config
-        generator = torch.Generator().manual_seed(seed)
+        generator, timbre = torch.Generator().manual_seed(seed), None
+        if config.timbre and heard.keys:  # one for all pieces: it is one voice
+            each = zip(self.codebooks, heard.codes, strict=True)
+            latents = sum(book[codes] for book, codes in each)
+            timbre = Timbre(latents, self.codec.config.spectrum, config.timbre)
         pieces = [text] if len(whole) <= layout.MOST else layout.split(text)
         for piece in pieces:
             read = whole if piece == text else layout.read(piece, emotion)
             tokens = torch.tensor([layout.begin(token) for token in read])
-            yield Speaking(self.lm, heard, tokens, self.codebooks, config, generator)
+            yield Speaking(
+                self.lm, heard, tokens, self.codebooks, config, generator, timbre
+            )
 
     def hear(self, voice: Tensor | Heard | int | str | None) -> Heard:
         """Listen to a voice once, to speak in it many times; see `speak`."""

@@ -38,6 +38,7 @@ LAYERS = [
     ["lm", "depth", "sampling"],
     ["layout"],
     ["memory"],
+    ["timbre"],
     ["speaking"],
     ["speechlm"],
     ["parallel"],

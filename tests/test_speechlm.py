@@ -1,5 +1,7 @@
 """Wave to codes to more codes to wave."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -105,6 +107,21 @@ def test_streaming_equals_speaking(speaker, wave, chunk):
     assert torch.allclose(torch.cat(pieces), whole, atol=1e-4)
     assert len(pieces) > 2 if chunk < 64 else len(pieces) == 2
     assert len(pieces[0]) == speaker.codec.hop, "one frame, so that sound begins early"
+
+
+def test_speech_is_moved_to_the_timbre_of_the_voice(speaker, wave):
+    still, moved = (
+        speaker.speak(TEXT, wave, seed=2, config=replace(speaker.config, timbre=share))
+        for share in (0.0, 0.5)
+    )
+    assert torch.equal(still.codes, moved.codes)
+    spectrum = speaker.codec.config.spectrum
+    means = [u.latents[0, :, 1:spectrum].mean(0) for u in (still, moved)]
+    codes = speaker.listen(wave)
+    each = zip(speaker.codebooks, codes, strict=True)
+    voice = sum(book[c] for book, c in each)[:, 1:spectrum].mean(0)
+    assert (means[1] - voice).norm() < 0.8 * (means[0] - voice).norm()
+    assert torch.equal(still.latents[..., spectrum:], moved.latents[..., spectrum:])
 
 
 def test_a_voice_that_was_heard_is_the_same_voice(speaker, wave):

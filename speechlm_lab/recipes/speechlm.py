@@ -187,7 +187,9 @@ def speechlm_laptop() -> SpeechLMRecipe:
         batch=10,
         weights=(3.0, 2.0, 1.0, 0.7),
         # of those tried (benchmarks/EXPERIMENTS.md) the clearest that kept the voice
-        speak=SpeakConfig(guidance=2.0, sharpness=(1.0, 1.5), voice_guidance=1.5),
+        speak=SpeakConfig(
+            guidance=2.0, sharpness=(1.0, 1.5), voice_guidance=1.5, timbre=0.3
+        ),
         checks=2,
     )
 
