@@ -1,12 +1,13 @@
 """Keep the timbre of what is said near that of the voice that was listened to.
 
-The mean spectrum of a few seconds of a voice is a poor measure of it: it depends on what
-was said. So is that of what the model says, which errs otherwise. The middle of two poor
-measures is a better one (chapter 11 shows it), so speech is moved towards the voice.
+The mean spectrum of a few seconds of a voice is a poor measure of it: it depends on
+what was said. So is that of what the model says, which errs otherwise. The middle of
+two poor measures is a better one, so speech is moved towards it (chapter 11).
 """
 
 import torch
 from torch import Tensor
+
 
 class Timbre:
     """Called with one latent after another, in their order: returns them, moved.
