@@ -37,7 +37,7 @@ def paired(a, b, groups, draws=4000, pair=True, share=0.95):
         one = torch.randint(count, (count,))
         two = one if pair else torch.randint(count, (count,))
         gaps.append(left[one].mean() - right[two].mean())
-    ends = torch.tensor([(1 - share) / 2, (1 + share) / 2]).double()
+    ends = torch.tensor([(1 - share) / 2, (1 + share) / 2])
     return torch.stack(gaps).quantile(ends)
 
 
@@ -45,7 +45,7 @@ def by_frame(a, b, groups):
     torch.manual_seed(0)
     drawn = torch.randint(len(a), (2000, len(a)))
     gaps = (a - b)[drawn].mean(1)
-    return gaps.quantile(torch.tensor([0.025, 0.975]).double())
+    return gaps.quantile(torch.tensor([0.025, 0.975]))
 
 
 def bits(train, test, V, more=1.0, joint=False):
@@ -98,6 +98,7 @@ MISTAKES = [
     ("paired_interval", lambda a, b, g: paired(b, a, g), "sign"),
     ("paired_interval", lambda a, b, g: paired(a, b, g).flip(0), "high, low"),
     ("paired_interval", lambda a, b, g: paired(a, b, g, share=0.9), "90%"),
+    ("paired_interval", lambda a, b, g: (a - b).mean() * torch.ones(2), "no width"),
     ("bits_after", lambda a, b, V: bits(a, b, V) * math.log(2), "nats"),
     ("bits_after", lambda a, b, V: bits(b, b, V), "counted on the test"),
     ("bits_after", lambda a, b, V: bits(a, b, V, more=0.0), "pairs never seen"),

@@ -134,7 +134,7 @@ MISTAKES = [
         "last level at first",
     ),
     ("depth_inputs", own_table, "table of its own level"),
-    ("depth_inputs", in_place, "h was changed"),
+    ("depth_inputs", in_place, "changed in place"),
     (
         "depth_inputs",
         lambda h, t, c: inputs(h, t, c) * (torch.arange(len(c)) > 0)[:, None],

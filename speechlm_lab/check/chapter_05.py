@@ -70,6 +70,16 @@ def period_of(learner: Callable) -> str:
                 ),
             },
         )  # fmt: skip
+    edges = (
+        # likeness, shortest, longest, the period
+        ([1.0, 0.1, 0.3, 0.2, 0.9, 0.1], 2, 4, 4),  # the peak is at `longest`
+        ([1.0, 0.1, 0.2, 0.9, 0.9, 0.3], 2, 4, 3),  # two lags as high: the first
+        ([1.0, 0.9, 0.9, 0.2, 0.85, 0.1], 2, 4, 4),  # 2 is no higher than 1
+        ([1.0, 0.1, 0.9, 0.1, 0.2, 0.85, 0.1], 4, 5, 5),  # 2 is outside
+    )
+    for like, low, high, period in edges:
+        got = learner(torch.tensor(like), low, high)
+        equal(got, period, f"period_of({like}, {low}, {high})")
     return "Of the nearly highest peaks the shortest, so no octave is lost."
 
 
@@ -163,7 +173,8 @@ def components_for(learner: Callable) -> str:
     rng = np.random.default_rng(2)
     mix = rng.standard_normal((12, 12))
     strong = 6 * 0.75 ** np.arange(12)
-    rows = (rng.standard_normal((300, 12)) * strong) @ np.linalg.qr(mix)[0] + 10.0
+    rows = (rng.standard_normal((300, 12)) * strong) @ np.linalg.qr(mix)[0]
+    rows = rows + 10.0 + 3.0 * np.arange(12)  # each column has a mean of its own
     variance = np.linalg.eigvalsh(np.cov(rows.T))[::-1]
     around_zero = np.linalg.eigvalsh(rows.T @ rows)[::-1]
     shares = (0.3, 0.5, 0.8, 0.95, 0.99)

@@ -97,7 +97,12 @@ def split_by_speaker(learner: Callable) -> str:
 def lookup_probe(learner: Callable) -> str:
     """Checks lookup_probe(codes [N], labels [N], V) -> the answer for each code [V]."""
     rng = np.random.default_rng(2)
-    size = 9
+    for size in (9, 4):  # more codes than labels, and fewer
+        _lookup_of(learner, rng, size)
+    return "For each code the label that it was seen with most: the whole probe."
+
+
+def _lookup_of(learner: Callable, rng: np.random.Generator, size: int) -> None:
     codes = rng.integers(0, size - 2, 300)  # the last two never occur
     labels = (codes * 5 + rng.choice(4, 300, p=[0.6, 0.2, 0.1, 0.1])) % 6
     labels[rng.random(300) < 0.4] = 4
@@ -129,7 +134,6 @@ def lookup_probe(learner: Callable) -> str:
             "counts": (table.max(1), "You return how often. Return which label."),
         },
     )
-    return "For each code the label that it was seen with most: the whole probe."
 
 
 @checker
@@ -153,11 +157,16 @@ def paired_interval(learner: Callable) -> str:
     some = rng.integers(0, len(groups), (4000, len(groups)))
     gap = means(a - b)
     right = bounds(gap[one].mean(1))
-    got = as_array(
-        learner(*(torch.tensor(x) for x in (a, b, groups))), "paired_interval(...)"
-    )
+    given = (torch.tensor(x, dtype=torch.float32) for x in (a, b))
+    got = as_array(learner(*given, torch.tensor(groups)), "paired_interval(...)")
     require(got.shape == (2,), "Return two numbers: (low, high).")
     width = right[1] - right[0]
+    require(
+        abs(got[1] - got[0]) > 0.05 * width,
+        "Your interval has hardly any width: draw speakers with replacement, so that "
+        "some come twice and others not at all.",
+        "no width",
+    )
 
     def near(bounds: np.ndarray) -> bool:
         return bool((np.abs(got - bounds) < 0.2 * width).all())
@@ -171,7 +180,9 @@ def paired_interval(learner: Callable) -> str:
     if near(right):
         require(
             np.abs(got - less).sum() > np.abs(got - right).sum(),
-            "That is the 90% interval: you cut 5% off at each end. For 95% cut 2.5%.",
+            "Narrower than the right one, like the 90% interval, which cuts 5% off at "
+            "each end. For 95% cut 2.5%; draw a thousand times or more; and whoever is "
+            "drawn twice counts twice.",
             "90%",
         )
         return "Drawn by speaker, and both probes are measured on the same draw."

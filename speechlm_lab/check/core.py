@@ -96,8 +96,8 @@ def _guarded(learner: Callable) -> Callable:
 
     def call(*args, **options):
         try:
-            args = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
-            result = learner(*args, **options)
+            own = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
+            result = learner(*own, **options)
         except NotImplementedError:
             raise _Stub from None
         except (Exception, SystemExit) as error:
@@ -106,6 +106,13 @@ def _guarded(learner: Callable) -> Callable:
             raise Wrong(_what_happened(learner, error)) from error
         if result is None or result is ...:
             raise _Stub
+        for given, after in zip(args, own, strict=True):
+            require(
+                not isinstance(given, torch.Tensor) or torch.equal(given, after),
+                "You change what you were given, and whoever calls your function has "
+                "lost it. Begin with a copy: x = x.clone().",
+                "changed in place",
+            )
         return result
 
     return call
