@@ -23,7 +23,7 @@ class Timbre:
     share: 0 moves nothing; with 1 the mean in the end is that of the voice.
     """
 
-    some = 5  # frames; what is missing begins as the mean over so many zeros
+    some = 5  # frames more than there were, so that the first ones move little
 
     def __init__(self, voice: Tensor, spectrum: int, share: float) -> None:
         self.share, self.part = share, slice(1, spectrum)
