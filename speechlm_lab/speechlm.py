@@ -211,8 +211,7 @@ class SpeechLM:
         heard, config = self.hear(voice), config or self.config
         generator, timbre = torch.Generator().manual_seed(seed), None
         if config.timbre and heard.keys:  # one for all pieces: it is one voice
-            each = zip(self.codebooks, heard.codes, strict=True)
-            latents = sum(book[codes] for book, codes in each)
+            latents = self.codec.quantizer.decode(heard.codes[None])[0]
             timbre = Timbre(latents, self.codec.config.spectrum, config.timbre)
         pieces = [text] if len(whole) <= layout.MOST else layout.split(text)
         for piece in pieces:

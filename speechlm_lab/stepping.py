@@ -31,7 +31,7 @@ def _one_thread(call: Callable) -> Callable:
     """
 
     @functools.wraps(call)
-    def alone(*args, **kwargs):  # noqa: ANN202
+    def alone(*args, **kwargs):
         before = [library.get_num_threads() for library in _blas]
         for library in _blas:
             library.set_num_threads(1)

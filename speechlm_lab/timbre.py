@@ -23,7 +23,7 @@ class Timbre:
     share: 0 moves nothing; with 1 the mean in the end is that of the voice.
     """
 
-    some = 5  # frames more than there were, so that the first ones move little
+    patience = 5  # frames more than there were: the first ones move little
 
     def __init__(self, voice: Tensor, spectrum: int, share: float) -> None:
         self.share, self.part = share, slice(1, spectrum)
@@ -36,6 +36,6 @@ class Timbre:
         self.missing += self.wanted - latent[self.part]
         self.frames += 1
         moved = latent.clone()
-        more = self.missing / (self.frames + self.some)
+        more = self.missing / (self.frames + self.patience)
         moved[self.part] += self.share * more
         return moved

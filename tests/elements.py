@@ -1,7 +1,8 @@
-"""What several tests share: a reader of HTML, and the tests of a chapter's checkers."""
+"""What several tests share: a reader of HTML, a chapter, tests of checkers."""
 
 from html.parser import HTMLParser
 
+import nbformat
 import pytest
 
 from speechlm_lab import check
@@ -28,6 +29,18 @@ class Elements(HTMLParser):
 
     def all(self, tag):
         return [attributes for name, attributes in self.found if name == tag]
+
+
+def write_chapter(root, sources, tags=None):
+    """A notebook of these code cells, as the chapter of a small project."""
+    notebook = nbformat.v4.new_notebook()
+    for index, text in enumerate(sources):
+        cell = nbformat.v4.new_code_cell(text, id=f"cell-{index}")
+        cell.metadata["tags"] = (tags or {}).get(index, [])
+        notebook.cells.append(cell)
+    path = root / "chapters" / "00_x.ipynb"
+    nbformat.write(notebook, path)
+    return path
 
 
 def checker_tests(chapter, right, mistakes):

@@ -2,6 +2,7 @@
 
 import nbformat
 import pytest
+from elements import write_chapter as write
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 
@@ -18,17 +19,6 @@ def root(tmp_path):
     (tmp_path / "requirements-torch.txt").write_text("torch==1\n")
     write(tmp_path, ["print('one')", "y = 2"])
     return tmp_path
-
-
-def write(root, sources, tags=None):
-    notebook = nbformat.v4.new_notebook()
-    for index, text in enumerate(sources):
-        cell = nbformat.v4.new_code_cell(text, id=f"cell-{index}")
-        cell.metadata["tags"] = (tags or {}).get(index, [])
-        notebook.cells.append(cell)
-    path = root / "chapters" / "00_x.ipynb"
-    nbformat.write(notebook, path)
-    return path
 
 
 def test_a_change_of_code_pins_or_cells_makes_a_chapter_stale(root):

@@ -2,6 +2,7 @@
 
 import nbformat
 import pytest
+from elements import write_chapter as write
 
 from speechlm_lab import executing
 
@@ -10,17 +11,6 @@ from speechlm_lab import executing
 def root(tmp_path):
     (tmp_path / "chapters").mkdir()
     return tmp_path
-
-
-def write(root, sources, tags=None):
-    notebook = nbformat.v4.new_notebook()
-    for index, text in enumerate(sources):
-        cell = nbformat.v4.new_code_cell(text, id=f"cell-{index}")
-        cell.metadata["tags"] = (tags or {}).get(index, [])
-        notebook.cells.append(cell)
-    path = root / "chapters" / "00_x.ipynb"
-    nbformat.write(notebook, path)
-    return path
 
 
 def test_a_failing_cell_is_named(root):
