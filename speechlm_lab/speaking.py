@@ -24,6 +24,7 @@ from speechlm_lab.lm import LanguageModel
 from speechlm_lab.memory import Heard, Memory, hear
 from speechlm_lab.patterns import delay, undelay
 from speechlm_lab.sampling import Sampling, guide, sample
+from speechlm_lab.stepping import Codebooks
 from speechlm_lab.timbre import Timbre
 
 
@@ -91,7 +92,7 @@ class Speaking:
         timbre: Timbre | None = None,
     ) -> None:
         self.model, self.timbre = model, timbre
-        self.codebooks = codebooks
+        self.codebooks, self.books = codebooks, Codebooks(codebooks)
         self.config = config or SpeakConfig()
         temperature, levels = self.config.temperature, model.config.codebooks
         if isinstance(temperature, tuple) and len(temperature) != levels:
@@ -194,12 +195,12 @@ class Speaking:
             nobody = self.voiceless.code_logits(levels)[0].log_softmax(-1)
             voice = plain.log_softmax(-1) - nobody
             scores = scores + (c.voice_guidance - 1) * voice
-        books, drawn = self.codebooks[: len(scores)], min(c.drawn, len(scores))
+        drawn = min(c.drawn, len(scores))
         codes = draw(scores[:drawn], c, self.generator)
-        vectors = [books[k, code] for k, code in enumerate(codes)]
+        vectors = [self.codebooks[k, code] for k, code in enumerate(codes)]
         sharp = torch.tensor([c.sharpness[min(k, 1)] for k in range(len(scores))])
-        means = mean_vectors((sharp[:, None] * scores)[drawn:], books[drawn:])
-        codes = torch.cat([codes, nearest(means, books[drawn:])])
+        means = self.books.means((sharp[:, None] * scores)[drawn:], drawn)
+        codes = torch.cat([codes, self.books.nearest(means, drawn)])
         return codes, torch.stack([*vectors, *means])
 
     def _next_text(self, step: int) -> int:
@@ -252,28 +253,13 @@ def draw(
     logits: Tensor, config: SpeakConfig, generator: torch.Generator | None
 ) -> Tensor:
     """Codes `[k]`, one of each level, drawn from `logits` `[k, V]`."""
-    temperature = config.temperature
-    if not isinstance(temperature, tuple):
-        temperature = (temperature,) * len(logits)
-    codes = [
-        sample(row, t, config.top_k, config.top_p, generator)
-        for row, t in zip(logits, temperature, strict=False)
-    ]
-    return torch.stack(codes) if codes else torch.zeros(0, dtype=torch.long)
-
-
-def mean_vectors(logits: Tensor, codebooks: Tensor) -> Tensor:
-    """The mean `[k, D]` of `codebooks` `[k, V, D]` under the odds `logits` `[k, V]`.
-
-    Of all vectors the one with the least expected squared distance to that of the code
-    that would be drawn.
-    """
-    return torch.einsum("kv,kvd->kd", logits.softmax(-1), codebooks)
-
-
-def nearest(vectors: Tensor, codebooks: Tensor) -> Tensor:
-    """For each level the code `[k]` of `codebooks` `[k, V, D]` nearest to `[k, D]`."""
-    return (vectors[:, None] - codebooks).square().sum(-1).argmin(-1)
+    if not len(logits):
+        return torch.zeros(0, dtype=torch.long)
+    rest = config.top_k, config.top_p, generator
+    if not isinstance(config.temperature, tuple):
+        return sample(logits, config.temperature, *rest)
+    rows = zip(logits, config.temperature, strict=False)
+    return torch.stack([sample(row, t, *rest) for row, t in rows])
 
 
 @torch.no_grad()

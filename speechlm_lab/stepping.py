@@ -138,6 +138,35 @@ class Stepper:
         return torch.from_numpy(product(hidden.numpy(), self.text_head))
 
 
+class Codebooks:
+    """The vectors `[K, V, D]` of codes, asked at each step about the next levels."""
+
+    def __init__(self, vectors: Tensor) -> None:
+        self.vectors = vectors.numpy()
+        self.energies = np.square(self.vectors).sum(-1) / 2  # [K, V]
+
+    @_one_thread
+    def means(self, logits: Tensor, first: int = 0) -> Tensor:
+        """The mean `[k, D]` of the vectors under the odds `logits` `[k, V]`.
+
+        The k levels begin with `first`. Of all vectors a mean is the one with the least
+        expected squared distance to that of the code that would be drawn.
+        """
+        odds, last = logits.softmax(-1).numpy(), first + len(logits)
+        return torch.from_numpy(np.vecmat(odds, self.vectors[first:last]))
+
+    @_one_thread
+    def nearest(self, vectors: Tensor, first: int = 0) -> Tensor:
+        """For each of `vectors` `[k, D]` the nearest code `[k]` of its level.
+
+        |v - c|^2 = |v|^2 - 2 (v c - |c|^2 / 2), so it is the one with the most in the
+        bracket.
+        """
+        part = slice(first, first + len(vectors))
+        alike = np.matvec(self.vectors[part], vectors.numpy()) - self.energies[part]
+        return torch.from_numpy(alike.argmax(-1))
+
+
 class _Layer:
     """`transformer.Layer` for one step."""
 

@@ -9,13 +9,8 @@ from speechlm_lab import layout
 from speechlm_lab.lm import LanguageModel, LMConfig
 from speechlm_lab.memory import Memory, hear
 from speechlm_lab.sampling import guide
-from speechlm_lab.speaking import (
-    SpeakConfig,
-    Speaking,
-    babble,
-    mean_vectors,
-    nearest,
-)
+from speechlm_lab.speaking import SpeakConfig, Speaking, babble
+from speechlm_lab.stepping import Codebooks
 
 SMALL = LMConfig(
     codebooks=3, codebook_size=11, width=24, layers=2, heads=2, hidden=40,
@@ -97,7 +92,7 @@ def test_guidance_by_its_formula(model):
         config = SpeakConfig(guidance=scale, sharpness=(1.0, 1.0))
         heard = Speaking(model, prompt, TOKENS, BOOKS, config).choose()[1]
         led = guide(*memory.code_logits(), scale)
-        assert torch.allclose(heard, mean_vectors(led, BOOKS), atol=1e-5)
+        assert torch.allclose(heard, Codebooks(BOOKS).means(led), atol=1e-5)
 
 
 def test_fewer_levels_are_the_first_ones_of_all(model):
@@ -255,22 +250,6 @@ def test_it_speaks_the_same_without_a_draft(model, settings, monkeypatch):
     assert drafted.tokens == plain.tokens and drafted.first == plain.first
 
 
-def test_the_mean_errs_least():
-    torch.manual_seed(0)
-    books, logits = torch.randn(2, 7, 3), 2 * torch.randn(2, 7)
-    means, chance = mean_vectors(logits, books), logits.softmax(-1)
-    assert torch.allclose(means[1], (chance[1, :, None] * books[1]).sum(0))
-
-    def error(vectors):
-        return (chance * (books - vectors[:, None]).square().sum(-1)).sum(-1)
-
-    for _ in range(20):
-        assert (error(means + 0.1 * torch.randn(2, 3)) > error(means)).all()
-    # and of the codes the one nearest to it
-    best = torch.stack([error(books[:, v]) for v in range(7)]).argmin(0)
-    assert torch.equal(nearest(means, books), best)
-
-
 def test_the_voice_can_be_followed_more_closely(model):
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.3)
@@ -280,7 +259,7 @@ def test_the_voice_can_be_followed_more_closely(model):
     near = Speaking(model, prompt, TOKENS, BOOKS, closer)
     heard = near.memory.code_logits()[0]
     voiceless = Memory(model, hear(model, prompt[:, :0]), TOKENS).code_logits()[0]
-    expected = mean_vectors(guide(heard, voiceless, 3.0)[:1], BOOKS[:1])
+    expected = Codebooks(BOOKS).means(guide(heard, voiceless, 3.0)[:1])
     assert torch.allclose(near.choose()[1][:1], expected, atol=1e-5)
     # with nobody to listen to there is nothing to follow
     alone = [

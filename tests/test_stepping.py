@@ -7,7 +7,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from speechlm_lab.depth import DepthTransformer
 from speechlm_lab.lm import KVCache, LanguageModel, LMConfig
-from speechlm_lab.stepping import Stepper, Trunk
+from speechlm_lab.stepping import Codebooks, Stepper, Trunk
 
 SMALL = LMConfig(
     codebooks=3, codebook_size=11, width=24, layers=2, heads=6, hidden=40,
@@ -119,3 +119,33 @@ def test_weights_of_half_precision_are_read_too():
         codes[..., 0], text[..., 0], 1
     )
     assert x.dtype == torch.float32 and torch.equal(x, expected)
+
+
+def test_the_mean_errs_least():
+    torch.manual_seed(0)
+    books, logits = torch.randn(2, 7, 3), 2 * torch.randn(2, 7)
+    means, chance = Codebooks(books).means(logits), logits.softmax(-1)
+    assert torch.allclose(means[1], (chance[1, :, None] * books[1]).sum(0))
+
+    def error(vectors):
+        return (chance * (books - vectors[:, None]).square().sum(-1)).sum(-1)
+
+    for _ in range(20):
+        assert (error(means + 0.1 * torch.randn(2, 3)) > error(means)).all()
+    # and of the codes the one nearest to it
+    best = torch.stack([error(books[:, v]) for v in range(7)]).argmin(0)
+    assert torch.equal(Codebooks(books).nearest(means), best)
+    # of some levels the same
+    some = Codebooks(books)
+    assert torch.allclose(some.means(logits[1:], first=1), means[1:])
+    assert torch.equal(some.nearest(means[1:], first=1), best[1:])
+
+
+def test_codebooks_agree_with_the_plain_formulas():
+    torch.manual_seed(0)
+    books, logits = torch.randn(8, 512, 80), 3 * torch.randn(8, 512)
+    ours = Codebooks(books)
+    means = torch.einsum("kv,kvd->kd", logits.softmax(-1), books)
+    assert torch.allclose(ours.means(logits), means, atol=1e-5)
+    away = torch.cdist(means[:, None], books)[:, 0]
+    assert torch.equal(ours.nearest(means), away.argmin(-1))

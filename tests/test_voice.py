@@ -71,6 +71,23 @@ def test_loudness_does_not_count():
     assert torch.allclose(quiet.octaves, loud.octaves, atol=0.02)
 
 
+def test_likeness_is_the_autocorrelation_over_that_of_the_window():
+    tracker = PitchTracker(16_000, 160, candidates=40)
+    wave = torch.randn(1, 480, generator=torch.Generator().manual_seed(0))
+    shape = np.hanning(1025)[:-1]
+    cut = segments(wave, 1024, 160)[0, 1].numpy() * shape
+
+    def at(x, lag):
+        return np.dot(x[lag:], x[: len(x) - lag]) / np.dot(x, x)
+
+    for k, hertz in enumerate(np.geomspace(60, 500, 40)):
+        lag = 16_000 / hertz
+        below, part = int(lag), lag % 1  # between two samples in proportion
+        both = [at(cut, n) / at(shape, n) for n in (below, below + 1)]
+        found = tracker.likeness(wave)[0, 1, k].item()
+        assert found == pytest.approx(np.dot(both, (1 - part, part)), abs=1e-4)
+
+
 def test_segments_are_centred_in_their_hops():
     wave = torch.arange(640.0)[None]
     cut = segments(wave, 4, 2)

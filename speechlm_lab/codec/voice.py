@@ -49,14 +49,11 @@ class PitchTracker(nn.Module):
         self.hop = hop
         hertz = torch.logspace(math.log10(lowest), math.log10(highest), candidates)
         shape = torch.hann_window(window)
-        spread = torch.fft.irfft(torch.fft.rfft(shape, 2 * window).abs().square())
         near = torch.hann_window(int(0.5 * sample_rate / hop) | 1, periodic=False)
         tables = {
             "octaves": (hertz / REFERENCE).log2(),  # [C]
-            "lag": sample_rate / hertz,  # [C], samples
             "shape": shape,  # [window]
-            # of lags so long that little of the window overlaps, less is made
-            "spread": (spread[:window] / spread[0]).clamp(min=0.05),
+            "waves": _autocorrelation(shape, sample_rate / hertz),
             "near": (near / near.sum())[None, None],
         }
         for name, table in tables.items():
@@ -65,15 +62,11 @@ class PitchTracker(nn.Module):
     def likeness(self, wave: Tensor) -> Tensor:
         """Autocorrelation `[B, N, C]` at each candidate's period, 1 for a copy."""
         size = len(self.shape)
-        power = torch.fft.rfft(
-            segments(wave, size, self.hop) * self.shape, 2 * size
-        ).abs().square()  # fmt: skip
-        like = torch.fft.irfft(power)[..., :size]
-        # the small constant keeps silence at 0
-        like = like / (like[..., :1] + 1e-5) / self.spread
-        below = self.lag.floor().long()
-        part = self.lag - below
-        return like[..., below] * (1 - part) + like[..., below + 1] * part
+        cut = segments(wave, size, self.hop) * self.shape
+        power = torch.fft.rfft(cut, 2 * len(self.waves) - 2).abs().square()
+        # each segment's own energy comes last; the small constant keeps silence at 0
+        like = power @ self.waves
+        return like[..., :-1] / (like[..., -1:] + 1e-5)
 
     def _best(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Octaves `[B, N]` of the highest candidate with nearly the highest peak.
@@ -113,6 +106,29 @@ class PitchTracker(nn.Module):
         around = self._around(octaves, strength**6 + 1e-3)
         sure = ((strength - 0.4) / 0.35).clamp(0, 1)
         return Voice(sure * octaves + (1 - sure) * around, strength)
+
+
+def _autocorrelation(shape: Tensor, lags: Tensor) -> Tensor:
+    """The matrix `[bins, C + 1]` from a power spectrum to what it is at `lags` `[C]`.
+
+    Wiener and Khinchin: the autocorrelation is the power spectrum's Fourier transform,
+    here only at the lags that are asked for, between two samples in proportion, and
+    divided by that of the window `shape`; in the last column at lag 0.
+    """
+    size = 3 * len(shape) // 2  # zeros enough that half a window's lag does not wrap
+    bins = size // 2 + 1
+    weight = torch.full((bins, 1), 2 / size, dtype=torch.float64)
+    weight[0] = weight[-1] = 1 / size
+    at = torch.arange(size // 3, dtype=torch.float64)
+    angle = 2 * math.pi / size * torch.arange(bins, dtype=torch.float64)[:, None] * at
+    waves = weight * angle.cos()  # [bins, lags]
+    spread = torch.fft.rfft(shape.double(), size).abs().square() @ waves
+    # of lags so long that little of the window overlaps, less is made
+    even = waves / (spread / spread[0]).clamp(min=0.05)
+    below = lags.floor().long()
+    part = lags - below
+    columns = even[:, below] * (1 - part) + even[:, below + 1] * part
+    return torch.cat([columns, waves[:, :1]], dim=1).float()
 
 
 def detuned(pitch: Tensor, voice: Voice) -> Tensor:
