@@ -328,3 +328,22 @@ def test_equal_prefers_no_mistake_that_is_no_mistake_here():
     equal([0.0], [0.0], "f(x)", {"squared": ([0.0], "You square x.")})
     with pytest.raises(Wrong, match="differs"):
         equal([1.0], [0.0], "f(x)", {"squared": ([0.0], "You square x.")})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda x: x.T, "rows and columns are swapped"),
+        (lambda x: 3 * x, "3 times the right one"),
+        (lambda x: -x, "-1 times the right one"),
+        (lambda x: x + 2, "the right one [+]2"),
+        (lambda x: x[:, ::-1], r"in reverse \(axis 1\)"),
+        (lambda x: np.roll(x, 1, 0), r"too late \(axis 0\)"),
+        (lambda x: np.roll(x, -1, 1), r"too early \(axis 1\)"),
+        (lambda x: np.where(x > 30, 0, x), r"is right\.$"),  # nothing to say of it
+    ],
+)
+def test_equal_says_what_a_wrong_result_has_in_common_with_the_right(wrong, words):
+    right = np.arange(12.0).reshape(3, 4) ** 1.5
+    with pytest.raises(Wrong, match=words):
+        equal(wrong(right), right, "f(x)")

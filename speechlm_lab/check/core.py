@@ -168,17 +168,44 @@ def equal(
         values = as_array(values, name)
         if _close(got, values, tolerance) and not _close(values, want, tolerance):
             raise Wrong(message, name)
+    hint = _what_they_share(got, want, tolerance)
     require(
         got.shape == want.shape,
-        f"{what} has the shape {list(got.shape)}; it should be {list(want.shape)}.",
+        f"{what} has the shape {list(got.shape)}; it should be {list(want.shape)}."
+        f"{hint}",
     )
     if not _close(got, want, tolerance):
         place = np.unravel_index(np.abs(got - want).argmax(), want.shape)
         where = f" at {[int(i) for i in place]}" if place else ""
         raise Wrong(
             f"{what} differs from the reference, most{where}: "
-            f"{got[place]:.4g}, where {want[place]:.4g} is right."
+            f"{got[place]:.4g}, where {want[place]:.4g} is right.{hint}"
         )
+
+
+def _what_they_share(got: np.ndarray, want: np.ndarray, tolerance: float) -> str:
+    """How a wrong result becomes the right one, in words; "" where nobody knows."""
+    if np.unique(want).size < 3:  # of so little everything can be said
+        return ""
+    if got.ndim == 2 and _close(got.T, want, tolerance):
+        return " The numbers are right, but rows and columns are swapped."
+    if got.shape != want.shape:
+        return ""
+    factor = np.vdot(want, got).real / np.vdot(want, want).real
+    if abs(factor) > tolerance and _close(got, factor * want, tolerance):
+        return f" Every number is {factor:.4g} times the right one."
+    offset = (got - want).mean()
+    if _close(got, want + offset, tolerance):
+        return f" Every number is the right one {offset.real:+.4g}."
+    for axis, size in enumerate(want.shape):
+        if _close(np.flip(got, axis), want, tolerance):
+            return f" The numbers are right, but in reverse (axis {axis})."
+        if size > 2:
+            front, back = range(size - 1), range(1, size)
+            for here, there, when in ((back, front, "late"), (front, back, "early")):
+                if _close(got.take(here, axis), want.take(there, axis), tolerance):
+                    return f" The numbers come a place too {when} (axis {axis})."
+    return ""
 
 
 def _close(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
