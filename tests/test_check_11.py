@@ -82,6 +82,24 @@ def shares(same, other, tries=None, over=False):
     return away[best], let_in[best]
 
 
+def no_abs(same, other):
+    _, away, let_in = rates(same, other)
+    best = (away - let_in).argmin()
+    return (away[best] + let_in[best]) / 2
+
+
+def on_grid(same, other, steps):
+    return sum(shares(same, other, tries=torch.linspace(0, 1, steps).double())) / 2
+
+
+def at_not_below(same, other):
+    tries = torch.cat([same, other]).sort().values
+    away = (same[None] <= tries[:, None]).double().mean(1)
+    let_in = (other[None] >= tries[:, None]).double().mean(1)
+    best = (away - let_in).abs().argmin()
+    return (away[best] + let_in[best]) / 2
+
+
 RIGHT = {
     "enrol": enrol,
     "equal_error_rate": eer,
@@ -115,6 +133,14 @@ MISTAKES = [
         lambda a, b: sum(shares(a, b, over=True)) / 2,
         "above, not at",
     ),
+    ("equal_error_rate", no_abs, "without abs"),
+    ("equal_error_rate", lambda a, b: on_grid(a, b, 1001), "grid"),
+    (
+        "equal_error_rate",
+        lambda a, b: sum(shares(a, b, tries=b)) / 2,
+        "thresholds of other alone",
+    ),
+    ("equal_error_rate", at_not_below, "at, not below"),
     ("mark_score", lambda x, s: (x * s).sum(), "sum"),
     ("mark_score", lambda x, s: (x * s).mean(), "mean"),
     ("mark_score", lambda x, s: (x * s).sum() / x.square().sum(), "variance"),
@@ -126,13 +152,14 @@ MISTAKES = [
     (
         "mark_score",
         lambda x, s: (x * s).sum() / x.numel() ** 0.5 / x.std(),
-        "one deviation",
+        "levels, N - 1",
     ),
-    ("mark_score", over_deviation, "deviation by N - 1"),
+    ("mark_score", lambda x, s: (x * s).sum() / x.abs().sum(), "sum of sizes"),
+    ("mark_score", over_deviation, "products, N - 1"),
     (
         "mark_score",
         lambda x, s: (x * s).sum() / x.numel() ** 0.5 / (x * s).std(correction=0),
-        "deviation by N",
+        "products, N - 0",
     ),
     (
         "mark_score",
@@ -152,7 +179,8 @@ MISTAKES = [
     ("chance_of_best", lambda z, n: above(z) ** n, "all of them"),
     ("chance_of_best", lambda z, n: (1 - above(z)) ** n, "none of them"),
     ("chance_of_best", lambda z, n: 1 - above(z), "below"),
-    ("chance_of_best", lambda z, n: 1 - above(z) ** n, "other tail"),
+    ("chance_of_best", lambda z, n: 1 - above(z) ** n, "not all of them"),
+    ("chance_of_best", lambda z, n: 1 - (1 - above(z)) ** (n - 1), "one fewer"),
     ("chance_of_best", lambda z, n: n * above(z), "above 1"),
     ("chance_of_best", lambda z, n: 1 - (1 - above(z)) ** n, "rounded to zero"),
     ("chance_of_best", lambda z, n: 1 - math.exp(-n * above(z)), "rounded to zero"),

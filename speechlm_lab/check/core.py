@@ -176,9 +176,9 @@ def equal(
     )
     if not _close(got, want, tolerance):
         place = np.unravel_index(np.abs(got - want).argmax(), want.shape)
-        where = f" at {[int(i) for i in place]}" if place else ""
+        where = f", most at {[int(i) for i in place]}" if place else ""
         raise Wrong(
-            f"{what} differs from the reference, most{where}: "
+            f"{what} differs from the reference{where}: "
             f"{got[place]:.4g}, where {want[place]:.4g} is right.{hint}"
         )
 
