@@ -89,6 +89,31 @@ def memory(steps, layers, heads, width, each):
     return 2 * steps * layers * heads * width * each
 
 
+def barely_masked(q, k, v):
+    scores = q @ k.T / q.shape[1] ** 0.5
+    later = torch.ones_like(scores).triu(1).bool()
+    return scores.masked_fill(later, -50.0).softmax(-1) @ v
+
+
+def by_hand(q, k, v):
+    weights = (q @ k.T / q.shape[1] ** 0.5).exp().tril()
+    return weights / weights.sum(1, keepdim=True) @ v
+
+
+def with_ties(probabilities, p):
+    least = probabilities[nucleus(probabilities, p) > 0].min()
+    kept = torch.where(probabilities >= least, probabilities, 0)
+    return kept / kept.sum()
+
+
+def first_that_reaches(probabilities, p):
+    ordered, order = probabilities.sort(descending=True)
+    count = int((ordered.cumsum(0) >= p).nonzero()[0]) + 1
+    kept = torch.zeros_like(probabilities)
+    kept[order[:count]] = ordered[:count] / ordered[:count].sum()
+    return kept
+
+
 RIGHT = {
     "causal_attention": attend,
     "rotary": turn,
@@ -107,6 +132,15 @@ MISTAKES = [
     ("causal_attention", attend_wrong(power=1), "divided by d"),
     ("causal_attention", attend_wrong(axis=0), "softmax over queries"),
     ("causal_attention", masked_late, "masked after the softmax"),
+    (
+        "causal_attention",
+        lambda q, k, v: attend(k, q, v),
+        "queries and keys swapped",
+    ),
+    ("causal_attention", barely_masked, "large scores"),
+    ("causal_attention", by_hand, "large scores"),
+    ("rotary", lambda x, base: x.clone(), "not turned"),
+    ("rotary", lambda x, base: turn(x, 10_000.0), "base forgotten"),
     ("rotary", neighbours, "neighbours as pairs"),
     ("rotary", lambda x, base: turn(x, base, 1), "counts from 1"),
     ("rotary", lambda x, base: turn(x, 1.0), "one speed"),
@@ -115,6 +149,21 @@ MISTAKES = [
         "rotary",
         lambda x, base: turn(x.roll(4, 1), base).roll(4, 1),
         "turned backwards",
+    ),
+    (
+        "code_perplexity",
+        lambda x, y: (-x.softmax(-1)[range(len(y)), y].log().mean()).exp(),
+        "rounded to zero",
+    ),
+    (
+        "code_perplexity",
+        lambda x, y: (-x.log_softmax(0)[range(len(y)), y].mean()).exp(),
+        "softmax over steps",
+    ),
+    (
+        "code_perplexity",
+        lambda x, y: (-x.log_softmax(-1)[:, y].mean()).exp(),
+        "all codes at each step",
     ),
     ("code_perplexity", nats, "nats"),
     ("code_perplexity", lambda x, y: 2 ** nats(x, y), "2 to the nats"),
@@ -140,6 +189,8 @@ MISTAKES = [
         "entropy",
     ),
     ("nucleus", lambda x, p: x, "nothing cut"),
+    ("nucleus", with_ties, "ties kept"),
+    ("nucleus", first_that_reaches, None),
     ("nucleus", one_more, "one too many"),
     ("nucleus", short, "one too few"),
     (

@@ -210,6 +210,54 @@ MISTAKES = [
     ),
     ("going_on", lambda s, i, N: go_on(s, i, N)[:-1], None),
     ("going_on", unstable, "overflow"),
+    (
+        "going_on",
+        lambda s, i, N: torch.sigmoid(
+            s[:, 1 : N + 2].logsumexp(1) - s[range(len(i)), i + N]
+        ),
+        "one beginning too many",
+    ),
+    (
+        "going_on",
+        lambda s, i, N: torch.sigmoid(s[:, 1:N].logsumexp(1) - s[range(len(i)), i + N]),
+        "one beginning too few",
+    ),
+    (
+        "going_on",
+        lambda s, i, N: torch.sigmoid(start(s, N) - s[range(len(i)), i + N - 1]),
+        "the id before",
+    ),
+    (
+        "going_on",
+        lambda s, i, N: start(s, N) - s[range(len(i)), i + N],
+        "no sigmoid",
+    ),
+    (
+        "frames_lasted",
+        lambda h, x: (
+            int(((1 - h).cumprod(0) <= x).nonzero()[-1]) + 1
+            if ((1 - h).cumprod(0) <= x).any()
+            else len(h)
+        ),
+        "the last time",
+    ),
+    (
+        "frames_lasted",
+        lambda h, x: lasted(h, x) if (1 - h).prod() <= x else None,
+        "no return",
+    ),
+    (
+        "lead_away",
+        lambda w, o, s: (s * (w.log_softmax(0) - o.log_softmax(0))).log_softmax(0),
+        "nothing to start from",
+    ),
+    (
+        "lead_away",
+        lambda w, o, s: (
+            (1 - s) * o.softmax(0).log() + s * w.softmax(0).log()
+        ).log_softmax(0),
+        "overflow",
+    ),
     ("frames_lasted", lambda h, x: where(h > 0.5), "likelier than not"),
     (
         "frames_lasted",

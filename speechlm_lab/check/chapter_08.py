@@ -1,4 +1,4 @@
-"""Checkers of chapter 08: attention, rotary positions, perplexity, nucleus, cache."""
+"""Checkers of chapter 08: attention, rotary, perplexity; the rest: `drawing_08`."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from speechlm_lab.check.core import as_array, checker, equal, require
+from speechlm_lab.check.core import checker, equal, require
+from speechlm_lab.check.drawing_08 import cache_bytes, nucleus
 
 __all__ = [
     "cache_bytes",
@@ -61,6 +62,10 @@ def causal_attention(learner: Callable) -> str:
                 "Two things are missing: the division by the square root of d, and the "
                 "mask. Later steps must not be seen.",
             ),
+            "queries and keys swapped": (
+                look(scores.T, later),
+                "Queries and keys are swapped: row s of the scores belongs to query s.",
+            ),
             "zeros for the mask": (
                 look(np.where(later, 0, scores), later & False),
                 "You set the scores of later steps to 0, and e^0 is 1: they are still "
@@ -102,6 +107,19 @@ def causal_attention(learner: Callable) -> str:
             ),
         },
     )
+    # other sizes, and scores in the hundreds
+    q, k, v = 20 * rng.normal(size=(3, 4, 5))
+    q[0] = -k[0]  # far below 0, so that the first step likes all others better
+    later = np.triu(np.ones((4, 4), dtype=bool), 1)
+    got = np.asarray(learner(*(torch.tensor(x) for x in (q, k, v))), dtype=float)
+    right = look(q @ k.T / math.sqrt(5), later)
+    require(
+        got.shape == right.shape and np.allclose(got, right, atol=1e-4),
+        "It is right for small scores, not for scores in the hundreds. Later steps are "
+        "hidden by minus infinity, no smaller number; and the softmax is PyTorch's, "
+        "which does not overflow.",
+        "large scores",
+    )
     return "Each step looks at itself and at those before it."
 
 
@@ -133,6 +151,11 @@ def rotary(learner: Callable) -> str:
         turn(),
         f"rotary(x, {base:g})",
         {
+            "not turned": (x, "Nothing is turned: step s is what came in."),
+            "base forgotten": (
+                turn(rates=10_000.0 ** -(np.arange(half) / half)),
+                "Your base is 10,000. Use the one that is given.",
+            ),
             "neighbours as pairs": (
                 turn(step=2),
                 "You pair channels 0 and 1, 2 and 3. That is the layout of the paper, "
@@ -178,6 +201,15 @@ def code_perplexity(learner: Callable) -> str:
         "code_perplexity(logits, codes)",
         {
             "nats": (nats, "That is the loss in nats. Raise e to it."),
+            "softmax over steps": (
+                math.exp(-np.log(_softmax(logits, 0)[np.arange(steps), codes]).mean()),
+                "Your softmax runs over the steps. At each step the codes share 1.",
+            ),
+            "all codes at each step": (
+                math.exp(-np.log(shares[:, codes]).mean()),
+                "[:, codes] takes all codes at each step. Take one a step: index the "
+                "rows with torch.arange(S), too.",
+            ),
             "2 to the nats": (
                 2**nats,
                 "You raise 2 to a loss in nats. With natural logarithms the base is e.",
@@ -207,124 +239,11 @@ def code_perplexity(learner: Callable) -> str:
             ),
         },
     )
+    sure = float(learner(torch.tensor([[150.0, 0], [0, 150]]), torch.tensor([1, 1])))
+    require(
+        abs(sure / math.exp(75) - 1) < 1e-3,
+        "A code that was thought impossible, 150 nats away, gives infinity. Use "
+        "torch.log_softmax: the logarithm of a softmax has been rounded to 0 first.",
+        "rounded to zero",
+    )
     return "As unsure as a fair dice with so many sides."
-
-
-@checker
-def nucleus(learner: Callable) -> str:
-    """Checks nucleus(probabilities [V], p) -> [V], the fewest that hold p, sum 1."""
-    probabilities = np.array([2, 10, 1, 8, 5, 3, 2, 1]) / 32  # sums are exact
-    order = np.argsort(-probabilities)
-    for p, count in ((0.8, 4), (0.7, 3), (0.2, 1), (18 / 32, 2)):
-
-        def keep(chosen: np.ndarray, again: bool = True) -> np.ndarray:
-            kept = np.zeros_like(probabilities)
-            kept[chosen] = probabilities[chosen]
-            return kept / kept.sum() if again and kept.sum() else kept
-
-        got = learner(torch.tensor(probabilities), p)
-        divided = isinstance(got, torch.Tensor) and bool(got.isnan().all())
-        got = 0 * probabilities if divided else got
-        got = as_array(got, f"nucleus(probabilities, {p})")
-        require(
-            bool((got != 0).any()),
-            f"With p = {p} nothing is left. Do not compare single codes with p: add "
-            "them up. The likeliest stays, always.",
-            "nothing left",
-        )
-        equal(
-            got,
-            keep(order[:count]),
-            f"nucleus(probabilities, {p})",
-            {
-                "nothing cut": (probabilities, "All are left: set some to 0."),
-                "one too few": (
-                    keep(order[: count - 1]),
-                    f"What you keep holds less than {p}. The code with which the sum "
-                    "reaches p stays.",
-                ),
-                "one too many": (
-                    keep(order[: count + 1]),
-                    f"You keep one too many: without it the rest holds {p} already.",
-                ),
-                "sum below 1": (
-                    keep(order[:count], again=False),
-                    "The right ones are left, but they no longer add up to 1. Divide "
-                    "by their sum.",
-                ),
-                "from the unlikeliest": (
-                    keep(order[::-1][: _reach(probabilities[order[::-1]], p)]),
-                    "You begin with the unlikeliest. Sort in descending order.",
-                ),
-                "in the order of codes": (
-                    keep(np.arange(_reach(probabilities, p))),
-                    "You add up in the order of the codes' numbers, which means "
-                    "nothing. Sort by probability first.",
-                ),
-                "mask in sorted order": (
-                    keep(np.arange(count)),
-                    "Your mask is in sorted order, the codes are not: carry it back "
-                    "with the order that sort gives.",
-                ),
-                "sorted": (
-                    -np.sort(-keep(order[:count])),
-                    "You return them sorted. Each must stay in its own place, or code "
-                    "0 gets the chance of another.",
-                ),
-                "a threshold": (
-                    keep(probabilities >= p * probabilities.max()),
-                    "You keep what is at least p times as likely as the likeliest. "
-                    "That is min-p. Add up.",
-                ),
-            },
-        )
-    return "The fewest that hold p: few where the model is sure, many where not."
-
-
-def _reach(probabilities: np.ndarray, p: float) -> int:
-    """How many, from the first on, until they hold p."""
-    return int(np.searchsorted(probabilities.cumsum(), p - 1e-9)) + 1
-
-
-@checker
-def cache_bytes(learner: Callable) -> str:
-    """Checks cache_bytes(steps, layers, kv_heads, d, each) -> bytes of a KV cache."""
-    for steps, layers, heads, width, each in (
-        (50, 6, 3, 64, 4),
-        (3000, 32, 8, 128, 2),
-        (1, 2, 1, 16, 4),
-    ):
-        half = steps * layers * heads * width * each
-        equal(
-            learner(steps, layers, heads, width, each),
-            2 * half,
-            f"cache_bytes({steps}, {layers}, {heads}, {width}, {each})",
-            {
-                "keys alone": (half, "Twice that: keys and values are both kept."),
-                "one layer": (
-                    2 * half / layers,
-                    "That is one layer. Each layer has a cache of its own.",
-                ),
-                "one head": (
-                    2 * half / heads,
-                    "That is one head. Each head of keys and values keeps its own.",
-                ),
-                "numbers": (
-                    2 * half / each,
-                    "That is how many numbers. Each takes `each` bytes.",
-                ),
-                "bits": (16 * half, "That is in bits."),
-                "queries too": (
-                    3 * half,
-                    "You keep the queries too. A query is used once, by its own step, "
-                    "and never again.",
-                ),
-                "steps squared": (
-                    2 * half * steps,
-                    "The scores, steps times steps, are not kept. The cache grows with "
-                    "the steps, not with their square.",
-                ),
-            },
-            tolerance=1e-9,
-        )
-    return "Keys and values, for each step, layer and head."

@@ -105,6 +105,22 @@ def going_on(learner: Callable) -> str:
         right = expit(begin - hold)
         odds = softmax(logits, axis=1)
         mistakes = {
+            "one beginning too many": (
+                expit(logsumexp(logits[:, 1 : 2 + size], axis=1) - hold),
+                "Column 1 + N is token 1 as it lasts. Those that begin are 1 to N.",
+            ),
+            "one beginning too few": (
+                expit(logsumexp(logits[:, 1:size], axis=1) - hold),
+                "You leave out token N. A slice ends before its second number.",
+            ),
+            "the id before": (
+                expit(logsumexp(begins, axis=1) - logits[each, tokens + size - 1]),
+                "Token i lasts in column i + N; you take the one before.",
+            ),
+            "no sigmoid": (
+                logsumexp(begins, axis=1) - hold,
+                "That is a logit. Make it a probability: torch.sigmoid.",
+            ),
             "all ids": (
                 odds[:, 1 : 1 + size].sum(1),
                 "You share the probability among all ids. There are two choices: that "
@@ -158,7 +174,7 @@ def going_on(learner: Callable) -> str:
     large = torch.tensor([[0.0, 800.0, 790.0, 799.0, 0.0]])
     got = learner(large, torch.tensor([1]), 2)
     require(
-        bool(abs(float(got) - np.e / (1 + np.e)) < 1e-3),
+        bool(abs(np.asarray(got, dtype=float).item() - np.e / (1 + np.e)) < 1e-3),
         "Exponentials of logits near 800 overflow. Only their difference counts: use "
         "torch.logsumexp, and torch.softmax or torch.sigmoid.",
         "overflow",
@@ -170,7 +186,7 @@ def going_on(learner: Callable) -> str:
 def frames_lasted(learner: Callable) -> str:
     """Checks frames_lasted(going_on [n], threshold) -> frames that a token lasts."""
     cases = (
-        ([0.05, 0.1, 0.2, 0.35, 0.45, 0.4, 0.3, 0.3], 0.5),
+        ([0.05, 0.1, 0.2, 0.35, 0.45, 0.6, 0.3, 0.3], 0.5),
         ([0.02, 0.05, 0.3, 0.6, 0.9, 0.3, 0.1, 0.1], 0.8),
         ([0.6, 0.2, 0.1, 0.1], 0.5),
         ([0.1, 0.15, 0.2, 0.2, 0.2, 0.3, 0.3, 0.3], 0.3),
@@ -197,6 +213,11 @@ def frames_lasted(learner: Callable) -> str:
             f"frames_lasted({chances}, {threshold})",
             {n: (v, message) for n, v in never_falls.items() if lasting[-1] > threshold}
             | {
+                "the last time": (
+                    never,
+                    "You take the last place where it is below `threshold`. Take the "
+                    "first.",
+                ),
                 "below, not at": (
                     first(lasting < threshold),
                     "Here the chance that it still lasts is exactly `threshold`. It "

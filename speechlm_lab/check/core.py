@@ -93,8 +93,10 @@ def checker(body: Callable[[Callable], str]) -> Callable[[Callable], Report]:
 def _guarded(learner: Callable) -> Callable:
     """The learner's function: own copies go in, a stub or an error comes out as an
     exception that `checker` turns into words."""
+    answered = False  # at least once
 
     def call(*args, **options):
+        nonlocal answered
         try:
             own = [a.clone() if isinstance(a, torch.Tensor) else a for a in args]
             result = learner(*own, **options)
@@ -104,8 +106,15 @@ def _guarded(learner: Callable) -> Callable:
             if "ellipsis" in str(error):  # a `...` that was never filled in
                 raise _Stub from None
             raise Wrong(_what_happened(learner, error)) from error
+        require(
+            result is not None or not answered,
+            "For some input your function returns nothing: one way through it has no "
+            "return.",
+            "no return",
+        )
         if result is None or result is ...:
             raise _Stub
+        answered = True
         for given, after in zip(args, own, strict=True):
             require(
                 not isinstance(given, torch.Tensor) or torch.equal(given, after),

@@ -120,6 +120,10 @@ def lead_away(learner: Callable) -> str:
                     "You start from `with_text`, so your scale is one less than ours: "
                     "at 1 the result should be `with_text` itself.",
                 ),
+                "nothing to start from": (
+                    log_softmax(scale * (c - u)),
+                    "You go `scale` times the way, but from nowhere: add `without`.",
+                ),
                 "with_text multiplied": (
                     log_softmax(scale * c),
                     "You only sharpen `with_text`. What is likely without a text, too, "
@@ -136,4 +140,12 @@ def lead_away(learner: Callable) -> str:
                 ),
             },
         )
+    loud = torch.tensor([800.0, 0.0, -800.0])
+    got = np.asarray(learner(loud, torch.zeros(3), 1.0), dtype=float)
+    require(
+        np.allclose(got, [0, -800, -1600]),
+        "Exponentials of logits near 800 overflow, and odds near 0 have no logarithm. "
+        "Use torch.log_softmax, which takes neither.",
+        "overflow",
+    )
     return "At 1 it is the model as learnt; beyond, what the text adds counts more."
