@@ -142,7 +142,7 @@ class Codebooks:
     """The vectors `[K, V, D]` of codes, asked at each step about the next levels."""
 
     def __init__(self, vectors: Tensor) -> None:
-        self.vectors = vectors.numpy()
+        self.vectors = vectors.detach().numpy()
         self.energies = np.square(self.vectors).sum(-1) / 2  # [K, V]
 
     @_one_thread
