@@ -86,8 +86,8 @@ def nucleus(learner: Callable) -> str:
         "hold it. Equal chances cannot be told apart by a threshold: cut by rank.",
         "ties kept",
     )
-    thirds = torch.tensor([0.4, 0.3, 0.2, 0.0999999])  # rounding leaves them below 1
-    kept = as_array(learner(thirds, 1.0), "nucleus(probabilities, 1)")
+    nearly = torch.tensor([0.4, 0.3, 0.2, 0.0999999])  # as rounding leaves them
+    kept = as_array(learner(nearly, 1.0), "nucleus(probabilities, 1)")
     require(
         bool((kept > 0).all()), "With p = 1 all stay, also where they add up to less."
     )
