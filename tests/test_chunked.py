@@ -88,7 +88,7 @@ def test_decoding_in_chunks_is_decoding_the_whole(
     chunked = join(decode_chunks(codec, split(codes, pieces), chunk))
     whole = codec.decode(codes)
     assert chunked.shape == whole.shape
-    # float32 sums in another order: of a pitch, too, and the phase adds up its last bits
+    # float32 sums in another order; of a pitch, too, whose last bits the phase adds up
     assert torch.allclose(chunked, whole, atol=2e-5 * float(whole.abs().max() + 1))
 
 
