@@ -272,3 +272,9 @@ def test_the_number_of_a_bar_below_zero_does_not_cover_the_names():
     picture.canvas.draw()
     left = axes.get_window_extent().x0
     assert all(t.get_window_extent().x0 > left for t in axes.texts)
+
+
+def test_the_numbers_of_bars_have_no_powers_of_ten():
+    picture = plot.bars({"many": 2400, "few": 0.01234, "some": 86.13}, "codes")
+    (axes,) = picture.axes
+    assert [t.get_text() for t in axes.texts] == ["2400", "0.0123", "86.1"]

@@ -152,20 +152,26 @@ def bars(
     if not values:
         raise PlotError("there is no bar to draw: {name: value}")
     length = array(list(values.values()), 1, "a bar needs one number")
-    said = "; ".join(f"{name} {value:.3g}" for name, value in values.items())
+    numbers = [_plainly(value) for value in values.values()]
+    said = "; ".join(map(" ".join, zip(values, numbers, strict=True)))
     picture = Picture(
         0.8 + 0.3 * len(values), alt or f"Bars, {title or xlabel}: {said}."
     )
     (axes,) = picture.axes
     widths = [errors.get(name, 0) for name in values] if errors else None
     drawn = axes.barh(list(values), length, xerr=widths, color=PALETTE["sky"])
-    axes.bar_label(drawn, fmt="{:.3g}", padding=3)
+    axes.bar_label(drawn, numbers, padding=3)
     axes.invert_yaxis()
     # a number to the left of its bar must not reach the names
     axes.margins(x=0.25 if length.min() < 0 else 0.12)
     axes.set(xlabel=xlabel)
     draw_title(axes, title)
     return picture
+
+
+def _plainly(value: float) -> str:
+    """A number with three digits, or all before the point: no power of ten."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 @matplotlib.rc_context(STYLE)
