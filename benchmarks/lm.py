@@ -21,23 +21,29 @@ from speechlm_lab.lm import LanguageModel, LMConfig
 from speechlm_lab.speechlm import SpeechLM
 
 
-def llama_of(model: LanguageModel) -> torch.nn.Module:
-    """transformers' Llama with the weights of a model of one codebook."""
+def llama_of(model: LanguageModel, blank: bool = False) -> torch.nn.Module:
+    """transformers' Llama with the weights of a model of one codebook.
+
+    With `blank` it knows the blank, too, with which our `generate` begins.
+    """
     ensure_torchaudio()
     from transformers import LlamaConfig, LlamaForCausalLM
 
     c = model.config
     llama = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=c.codebook_size, hidden_size=c.width, intermediate_size=c.hidden,
-            num_hidden_layers=c.layers, num_attention_heads=c.heads,
+            vocab_size=c.codebook_size + blank, hidden_size=c.width,
+            intermediate_size=c.hidden, num_hidden_layers=c.layers,
+            num_attention_heads=c.heads,
             num_key_value_heads=c.kv_heads or c.heads, rope_theta=c.rope_base,
             rms_norm_eps=1e-6, max_position_embeddings=4_096, bos_token_id=None,
             eos_token_id=None, pad_token_id=None,
         )
     )  # fmt: skip
-    llama.model.embed_tokens.weight.data = model.embeddings[0].weight.data[:-1].clone()
-    llama.lm_head.weight.data = model.heads[0].weight.data.clone()
+    known = model.embeddings[0].weight.data[: llama.config.vocab_size]
+    llama.model.embed_tokens.weight.data = known.clone()
+    llama.lm_head.weight.data.zero_()  # so the blank, 0, is never the likeliest
+    llama.lm_head.weight.data[: c.codebook_size] = model.heads[0].weight.data
     llama.model.norm.load_state_dict(model.norm.state_dict())
     for theirs, ours in zip(llama.model.layers, model.layers, strict=True):
         width = c.width // c.heads
@@ -113,18 +119,20 @@ def main() -> None:
     ours.eval(), theirs.eval()
     prompt, new = codes[:1, :64], 192
     settings = {"max_new_tokens": new, "do_sample": False, "use_cache": True}
-    mask = torch.ones_like(prompt)
+    begun = nnf.pad(prompt, (1, 0), value=ours.config.blank)
+    mask = torch.ones_like(begun)
     with torch.no_grad():
         pair = compare(
             lambda: ours(prompt[:, None]), lambda: theirs(prompt), options.rounds
         )
         row("64 tokens of prompt, ms", *(1000 * s for s in pair), pair)
+        theirs = llama_of(ours, blank=True).eval()
         one = ours.generate(prompt[:, None], new, temperature=0)[0, 0]
-        other = theirs.generate(prompt, attention_mask=mask, **settings)[0]
+        other = theirs.generate(begun, attention_mask=mask, **settings)[0, 1:]
         same = (one == other).float().mean()
         pair = compare(
             lambda: ours.generate(prompt[:, None], new, temperature=0),
-            lambda: theirs.generate(prompt, attention_mask=mask, **settings),
+            lambda: theirs.generate(begun, attention_mask=mask, **settings),
             options.rounds,
         )
     row("generation, tokens a second", *(new / s for s in pair), pair)
