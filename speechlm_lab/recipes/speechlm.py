@@ -176,11 +176,12 @@ def speechlm_laptop() -> SpeechLMRecipe:
 
     In so short a time a model of less than half the size learns more.
     """
-    recipe = SpeechLMRecipe()
+    recipe, codec = SpeechLMRecipe(), codec_laptop()
     return replace(
         recipe,
         name="speechlm-laptop",
-        codec_recipe=codec_laptop(),
+        # a little longer than by itself: how clear the codec is limits the model
+        codec_recipe=replace(codec, train=replace(codec.train, steps=3_600)),
         lm=replace(recipe.lm, codebooks=4, width=128, layers=4, heads=2, hidden=344),
         train=replace(recipe.train, steps=5_000, warmup=100, log_every=20),
         data=replace(recipe.data, count=15_000, speakers=1_000, neutral=0.8),
