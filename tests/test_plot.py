@@ -275,6 +275,8 @@ def test_the_number_of_a_bar_below_zero_does_not_cover_the_names():
 
 
 def test_the_numbers_of_bars_have_no_powers_of_ten():
-    picture = plot.bars({"many": 2400, "few": 0.01234, "some": 86.13}, "codes")
+    values = {"many": 2400, "nearly": 999.7, "few": 0.01234, "some": 86.13}
+    picture = plot.bars(values, "codes")
     (axes,) = picture.axes
-    assert [t.get_text() for t in axes.texts] == ["2400", "0.0123", "86.1"]
+    said = [t.get_text() for t in axes.texts]
+    assert said == ["2400", "1000", "0.0123", "86.1"]

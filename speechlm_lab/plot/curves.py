@@ -171,7 +171,7 @@ def bars(
 
 def _plainly(value: float) -> str:
     """A number with three digits, or all before the point: no power of ten."""
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 @matplotlib.rc_context(STYLE)
