@@ -42,7 +42,7 @@ def llama_of(model: LanguageModel, blank: bool = False) -> torch.nn.Module:
     )  # fmt: skip
     known = model.embeddings[0].weight.data[: llama.config.vocab_size]
     llama.model.embed_tokens.weight.data = known.clone()
-    llama.lm_head.weight.data.zero_()  # so the blank, 0, is never the likeliest
+    llama.lm_head.weight.data.zero_()  # the blank's: 0, less than the likeliest
     llama.lm_head.weight.data[: c.codebook_size] = model.heads[0].weight.data
     llama.model.norm.load_state_dict(model.norm.state_dict())
     for theirs, ours in zip(llama.model.layers, model.layers, strict=True):

@@ -1,5 +1,6 @@
 """Long recordings: chunks give what the whole recording gives."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -82,14 +83,15 @@ def test_encoding_in_chunks_is_encoding_the_whole(samples, pieces, chunk, config
 def test_decoding_in_chunks_is_decoding_the_whole(
     frames, pieces, chunk, levels, config
 ):
-    codec = codec_of(config)
+    # in float32 sums in another order change the last bits of a pitch, which the phase
+    # then adds up
+    codec = copy.deepcopy(codec_of(config)).double()
     generator = torch.Generator().manual_seed(frames)
     codes = torch.randint(16, (2, levels, frames), generator=generator)
     chunked = join(decode_chunks(codec, split(codes, pieces), chunk))
     whole = codec.decode(codes)
     assert chunked.shape == whole.shape
-    # float32 sums in another order; of a pitch, too, whose last bits the phase adds up
-    assert torch.allclose(chunked, whole, atol=2e-5 * float(whole.abs().max() + 1))
+    assert torch.allclose(chunked, whole, atol=2e-6 * float(whole.abs().max() + 1))
 
 
 def test_the_shipped_codec_has_no_seams():

@@ -63,7 +63,8 @@ def decoder_context(codec: Codec) -> Context:
     """
 
     def reached(count: int) -> Tensor:
-        latents = torch.zeros(1, count, codec.config.latent, device=_device(codec))
+        weight = next(codec.parameters())  # in its precision, where it is
+        latents = weight.new_zeros(1, count, codec.config.latent)
         latents[:, count // 2] = torch.nan
         controls = torch.cat(
             [c.flatten(2) if c.ndim > 2 else c[..., None]
