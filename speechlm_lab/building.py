@@ -19,6 +19,7 @@ from pathlib import Path
 from speechlm_lab.environment import LOCK, TORCH_PINS
 from speechlm_lab.executing import (
     ANSI,
+    CELL_TIMEOUT,
     BuildError,
     execute,
     store_outputs,
@@ -187,6 +188,7 @@ def run_tests(root: Path, extra: list[str]) -> int:
             "chapters",
             [*python, "pytest", "-q", "-n", "auto", "--dist", "loadfile"]
             + ["--nbval-lax", "--nbval-current-env"]
+            + [f"--nbval-cell-timeout={CELL_TIMEOUT}"]
             + [str(chapter.relative_to(root)) for chapter in chapters(root)],
             single,
         ),

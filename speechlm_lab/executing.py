@@ -13,7 +13,7 @@ import re
 import time
 from pathlib import Path
 
-CELL_TIMEOUT = 600  # seconds
+CELL_TIMEOUT = 600  # seconds; a dead kernel is noticed only then
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
