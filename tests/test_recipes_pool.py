@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from speechlm_lab.corpus.items import Span
+from speechlm_lab.recipes import CodecRecipe
 from speechlm_lab.recipes import pool as pools
 from speechlm_lab.recipes.pool import (
     LABEL_HOP,
@@ -67,3 +68,27 @@ def test_real_speech_is_level_and_there_at_several_speeds(monkeypatch):
     slow = one[16_000 + gap :][:16_000] / 32768
     spectrum = np.abs(np.fft.rfft(slow[1_000:11_000]))
     assert np.argmax(spectrum) * 1.6 == pytest.approx(450, abs=5)  # Hz
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_each_recording_has_its_share_on_any_number_of_processes(
+    monkeypatch, tmp_path, share, processes
+):
+    pool = make_pool(SPEECH, tmp_path / "pool.npz", workers=0)
+    recipe = CodecRecipe(clip=0.1, real=share, noise=-120.0, quietest=0.0)
+    # constant sounds, which no clip of the pool is
+    real = [np.full(8_000, level, np.int16) for level in (8_192, 16_384)]
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    seen = {0.25: 0, 0.5: 0}
+    for step in range(8):
+        for rank in range(processes):
+            monkeypatch.setenv("RANK", str(rank))
+            wave, phones = recipe.sample_batch(pool, real, step)
+            assert len(wave) == recipe.batch // processes
+            rows = wave[len(phones) :]
+            assert torch.all((rows - rows[:, :1]).abs() < 1e-3)
+            for level in rows.mean(1).tolist():
+                seen[round(level, 2)] += 1
+    clips = 8 * recipe.batch * share
+    assert seen == {0.25: 0.75 * clips, 0.5: 0.25 * clips}

@@ -113,8 +113,8 @@ class CodecRecipe:
                 f"TinyVoices, {self.pool.minutes:g} minutes, up to "
                 f"{self.pool.speakers} voices, seed {self.pool.seed}; "
                 + (
-                    "as many clips from the train splits of Barista (Apache 2.0) and "
-                    "of FSDD (CC BY-SA 4.0), at three speeds"
+                    f"{self.real:.0%} of the clips from the train splits of Barista "
+                    "(Apache 2.0) and of FSDD (CC BY-SA 4.0), at three speeds"
                     if real
                     else "no recordings"
                 )
@@ -154,19 +154,22 @@ class CodecRecipe:
         """The clips of one step, each at its own loudness, with a little noise.
 
         First those of `pool`, then those of `real`: three from the first of its streams
-        for each one from the second.
+        for each one from the second, counted over all steps and processes.
         """
         generator = step_generator(self.train.seed, step)
         length = int(self.clip * SAMPLE_RATE)
         batch = parallel.part(self.batch)
-        count = round(batch * self.real) if real else 0
+        # this process's part of all recordings of the step; one clip always has phones
+        total = round(self.batch * self.real) if real else 0
+        first, end = (total * (parallel.rank() + i) // parallel.count() for i in (0, 1))
+        count = min(end - first, batch - 1)
         at = torch.randint(
             len(pool.wave) - length, (batch - count,), generator=generator
         )
         frames = -(-length // self.codec.hop)
         phones = pool.phones(at, frames, self.codec.hop)
         rows = [pool.clips(at, length)]
-        for number in range(count):
+        for number in range(step * total + first, step * total + first + count):
             stream = real[number % 4 == 3]
             begin = int(torch.randint(len(stream) - length, (1,), generator=generator))
             row = torch.from_numpy(stream[begin : begin + length]).float()
@@ -195,6 +198,7 @@ def codec_laptop() -> CodecRecipe:
         name="codec-laptop",
         train=TrainConfig(steps=2_800, threads=1, processes=2),
         pool=PoolConfig(minutes=60),
+        real=0.25,  # in so few steps as good for recordings, and better for phones
         start_batches=60,
         refit=Refit(minutes=10, passes=3),
     )
@@ -210,6 +214,7 @@ def codec_strided() -> CodecRecipe:
         codec=StridedConfig(codebooks=13),
         train=TrainConfig(steps=1_900, threads=1),
         pool=PoolConfig(minutes=60),
+        real=0.25,
         unquantized=150,
         start_batches=60,
         commitment=0.25,
