@@ -5,11 +5,12 @@ for a batch. What a function here returns keeps to that, and what it is given is
 checked: `AudioError` says in one sentence what is wrong and what to do about it.
 """
 
+import contextlib
 import math
 import os
 import re
-import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from speechlm_lab.waveform import (
     check_rate,
     check_wave,
 )
+from speechlm_lab.whole_files import check_source, replacing
 
 __all__ = [
     "SAMPLE_RATE",
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 _BLOCK = 65_536  # samples read or written at a time
+_SYSTEM = 2  # libsndfile's code for what the operating system refused
 _GATE = 0.4  # seconds; the block over which ITU-R BS.1770 measures
 # extension: (format, subtype) as libsndfile names them
 _FORMATS = {
@@ -76,12 +79,7 @@ def load(
     """
     path = Path(path)
     check_rate(sample_rate)
-    if path.is_dir():
-        raise AudioError(f"{path} is a folder: name one sound file in it")
-    if not path.exists():
-        raise AudioError(f"there is no file {path}: check the path")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path} is empty (0 bytes): record or download it again")
+    check_source(path)
     try:
         samples, file_rate = _read_mono(path)
     except (soundfile.SoundFileError, TypeError) as error:
@@ -143,40 +141,71 @@ def save(path: str | os.PathLike, wave: Tensor, sample_rate: int = SAMPLE_RATE) 
             that the format cannot hold, or a wave that `check_wave` refuses (silence
             is accepted).
     """
-    path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise AudioError(
-            f"{path} is no regular file (a device or a pipe): "
-            "choose another name for the file"
-        )
+    check_wave(wave, sample_rate, allow_silent=True)
+    with writing(path, sample_rate) as file:
+        samples = wave.detach().cpu().numpy()
+        for start in range(0, len(samples), _BLOCK):
+            file.write(samples[start : start + _BLOCK])
+
+
+def check_format(path: Path) -> None:
+    """Raise AudioError for a name that tells no format."""
     if path.suffix.lower() not in _FORMATS:
         raise AudioError(
             f"cannot tell a format from the name {path.name!r}: "
             "end it in .wav, .flac or .ogg"
         )
-    if not path.parent.is_dir():
-        raise AudioError(f"there is no folder {path.parent}: create it first")
-    if path.is_dir():
-        raise AudioError(f"{path} is a folder: choose another name for the file")
-    check_wave(wave, sample_rate, allow_silent=True)
-    form, subtype = _FORMATS[path.suffix.lower()]
-    samples = wave.detach().cpu().numpy()
-    if subtype == "PCM_16":  # by hand, since libsndfile would scale by 32767
-        samples = np.rint(samples * 32768).clip(-32768, 32767).astype(np.int16)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
-        part = Path(folder) / path.name
+
+
+class SoundWriter:
+    """A sound file that is being written; see `writing`."""
+
+    def __init__(self, file: soundfile.SoundFile) -> None:
+        self._file, self.samples = file, 0
+
+    def write(self, samples: np.ndarray) -> None:
+        """Add float32 samples `[t]` in [-1, 1]."""
+        self.samples += len(samples)
+        if self._file.subtype == "PCM_16":  # by hand: libsndfile would scale by 32767
+            samples = np.rint(samples * 32768).clip(-32768, 32767).astype(np.int16)
+        self._file.write(samples)
+
+
+@contextlib.contextmanager
+def writing(
+    path: str | os.PathLike, sample_rate: int, large: bool = False
+) -> Iterator[SoundWriter]:
+    """A file for sound that appears whole or not at all, as `save` writes it.
+
+    `large`: more than 4 GB, which the sizes in a plain wav header cannot count; it is
+    RF64 then. Raises AudioError as `save` does, and where the disk is full.
+    """
+    path = Path(path)
+    with replacing(path) as part:
+        check_format(path)
+        form, subtype = _FORMATS[path.suffix.lower()]
+        if large and form == "WAV":
+            form = "RF64"
         try:
             with soundfile.SoundFile(
                 part, "w", int(sample_rate), 1, subtype, format=form
             ) as file:
-                for start in range(0, len(samples), _BLOCK):
-                    file.write(samples[start : start + _BLOCK])
+                writer = SoundWriter(file)
+                yield writer
+            # what the last flush could not write, libsndfile does not tell
+            if soundfile.info(part).frames != writer.samples:
+                raise soundfile.SoundFileError("samples are missing at the end")
         except soundfile.SoundFileError as error:
+            reason = str(error).rstrip(".")
+            if getattr(error, "code", _SYSTEM) == _SYSTEM:
+                raise AudioError(
+                    f"{path} could not be written whole ({reason}): make room on the "
+                    "disk, or choose another place"
+                ) from error
             raise AudioError(
-                f"{path.name} could not be written at {sample_rate} Hz "
-                f"({str(error).rstrip('.')}): resample it, or save as .wav"
+                f"{path.name} could not be written at {sample_rate} Hz ({reason}): "
+                "resample it, save as .wav, or make room on the disk"
             ) from error
-        os.replace(part, path)
 
 
 def resample(wave: Tensor, from_rate: int, to_rate: int) -> Tensor:

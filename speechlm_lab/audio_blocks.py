@@ -5,10 +5,8 @@ into memory: a few blocks of it are there at a time. Blocks are float32 tensors 
 [-1, 1], laid end to end; joined they are what `audio.load` returns, bit for bit.
 """
 
-import contextlib
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -18,16 +16,11 @@ import soxr
 import torch
 from torch import Tensor
 
-from speechlm_lab.audio import SAMPLE_RATE, AudioError
+from speechlm_lab.audio import SAMPLE_RATE, AudioError, writing
+from speechlm_lab.whole_files import check_source
 
 _BLOCK = 65_536  # samples read or written at a time
 _WAV_LIMIT = 4_000_000_000  # bytes; what the sizes in a plain wav header can count
-# extension: (format, subtype) as libsndfile names them
-_FORMATS = {
-    ".wav": ("WAV", "PCM_16"),
-    ".flac": ("FLAC", "PCM_16"),
-    ".ogg": ("OGG", "VORBIS"),
-}
 
 
 class BlockReader:
@@ -51,12 +44,7 @@ class BlockReader:
 
     def __init__(self, path: str | os.PathLike, sample_rate: int = SAMPLE_RATE) -> None:
         self.path = path = Path(path)
-        if path.is_dir():
-            raise AudioError(f"{path} is a folder: name one sound file in it")
-        if not path.exists():
-            raise AudioError(f"there is no file {path}: check the path")
-        if path.stat().st_size == 0:
-            raise AudioError(f"{path} is empty (0 bytes): record or download it again")
+        check_source(path)
         try:
             self._file = soundfile.SoundFile(path)
         except (soundfile.SoundFileError, TypeError) as error:
@@ -169,52 +157,7 @@ def save_blocks(
     Raises:
         AudioError: as `audio.save` does.
     """
-    path = Path(path)
-    if path.suffix.lower() not in _FORMATS:
-        raise AudioError(
-            f"cannot tell a format from the name {path.name!r}: "
-            "end it in .wav, .flac or .ogg"
-        )
-    form, subtype = _FORMATS[path.suffix.lower()]
-    if form == "WAV" and 2 * samples > _WAV_LIMIT:
-        form = "RF64"
-    with replacing(path) as part:
-        try:
-            file = soundfile.SoundFile(part, "w", sample_rate, 1, subtype, format=form)
-        except soundfile.SoundFileError as error:
-            raise AudioError(
-                f"{path.name} could not be written at {sample_rate} Hz "
-                f"({str(error).rstrip('.')}): choose .wav"
-            ) from error
-        with file:
-            for block in blocks:
-                wave = block.numpy()
-                if subtype == "PCM_16":  # by hand: libsndfile would scale by 32767
-                    wave = np.rint(wave * 32768).clip(-32768, 32767).astype(np.int16)
-                try:
-                    file.write(wave)
-                except soundfile.SoundFileError as error:
-                    raise OSError(
-                        f"{path} could not be written ({error}): make room on the disk"
-                    ) from error
-
-
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Where to write a file that is to appear at `path` whole or not at all.
-
-    Gives a place beside `path`; what is there when the block ends is moved to `path`,
-    unless the block ends in an error.
-
-    Raises:
-        ValueError: no such folder, or something there that is no ordinary file.
-    """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise ValueError(f"there is no folder {path.parent}: create it first")
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is no ordinary file: choose another name")
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
-        part = Path(folder) / path.name
-        yield part
-        os.replace(part, path)
+    large = 2 * samples > _WAV_LIMIT
+    with writing(path, sample_rate, large) as file:
+        for block in blocks:
+            file.write(block.numpy())

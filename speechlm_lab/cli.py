@@ -117,49 +117,36 @@ def _synth(options: argparse.Namespace) -> int:
 
 def _say(options: argparse.Namespace) -> int:
     from speechlm_lab import audio, layout
+    from speechlm_lab.saying import texts_to_say
     from speechlm_lab.speechlm import SpeechLM
+    from speechlm_lab.whole_files import check_apart, check_target
 
-    texts = _texts_to_say(options)
+    texts = texts_to_say(options.text, options.file, options.out_dir, options.output)
     for output, text in texts:  # before an hour's work finds out about line 99
         try:
             layout.read(text, options.emotion)
         except ValueError as error:
             raise ValueError(f"{output.name}: {error}") from None
+        for source in (options.voice, options.file):
+            if source is not None:
+                check_apart(source, output)
+    if not -(2**63) <= options.seed < 2**63:
+        raise ValueError(f"the seed {options.seed} has more than 64 bits: take less")
     model = SpeechLM.from_pretrained(options.model)
     voice = options.voice
     if voice is not None and not voice.removeprefix("held-out:").isdigit():
         voice = audio.load(voice, model.sample_rate)
+    voice = model.hear(voice)
     if options.out_dir is not None:
         options.out_dir.mkdir(parents=True, exist_ok=True)
+    for output, _ in texts:
+        audio.check_format(output)
+        check_target(output)
     for output, text in texts:
-        # a recording is to be sounded like; a number only names somebody
-        speak = model.speak if isinstance(voice, str | None) else model.clone
-        said = speak(text, voice, emotion=options.emotion, seed=options.seed)
+        said = model.speak(text, voice, options.emotion, options.seed)
         audio.save(output, said.wave, model.sample_rate)
         print(f"{output}: {len(said.wave) / model.sample_rate:.2f} s", flush=True)
     return 0
-
-
-def _texts_to_say(options: argparse.Namespace) -> list[tuple[Path, str]]:
-    """Where to write what: one text, or one a line where there is an --out-dir."""
-    if options.text is not None and options.file is not None:
-        raise ValueError("give a text or --file, not both")
-    if options.text is not None:
-        text = options.text
-    elif options.file is not None:
-        text = options.file.read_text(encoding="utf-8")
-    else:
-        text = sys.stdin.read()
-    if options.out_dir is None:
-        return [(Path(options.output), " ".join(text.split()))]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise ValueError("there is no line to say: write one text on each line")
-    digits = len(str(len(lines)))
-    return [
-        (options.out_dir / f"{number:0{digits}}.wav", line)
-        for number, line in enumerate(lines, 1)
-    ]
 
 
 def _encode(options: argparse.Namespace) -> int:
@@ -205,7 +192,7 @@ def _decode(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from speechlm_lab import recipes
 
-    return recipes.main([options.recipe, *options.extra])
+    return recipes.main(options.extra)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -289,9 +276,10 @@ def _parser() -> argparse.ArgumentParser:
     decode.add_argument("--codec", metavar="FOLDER", help="default: the shipped one")
     decode.set_defaults(run=_decode)
 
-    train = commands.add_parser("train", help="train a model by its recipe")
-    train.add_argument("recipe", help="codec, speechlm, ...")
-    train.set_defaults(run=_train, passes_on="the recipe: --help lists them")
+    train = commands.add_parser(
+        "train", help="train a model by its recipe", add_help=False
+    )
+    train.set_defaults(run=_train, passes_on="recipes, which know their options")
     return parser
 
 
@@ -310,3 +298,6 @@ def main(arguments: list[str] | None = None) -> int:
     except (environment.SetupError, ValueError, OSError) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"{options.command}: stopped", file=sys.stderr)
+        return 130

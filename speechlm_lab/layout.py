@@ -31,7 +31,7 @@ from torch.nn import functional as nnf
 from speechlm_lab.corpus.emotions import EMOTIONS
 from speechlm_lab.corpus.espeak import clauses
 from speechlm_lab.corpus.items import Item, Span
-from speechlm_lab.corpus.text import TAGS, TextError, spoken_parts
+from speechlm_lab.corpus.text import TAGS, TextError, says_something, spoken_parts
 
 LISTEN, READ, SPEAK, WRITE = range(4)  # roles; WRITE is for models that transcribe
 ROLES = 4
@@ -119,7 +119,12 @@ def split(text: str, most: int = MOST) -> list[str]:
     if len(read(text)) <= most:
         return [text]
     for cut in (r"(?<=[.!?;:])\s+", r"(?<=,)\s+", r"\s+"):
-        pieces = [p for p in re.split(cut, text) if any(c.isalnum() for c in p)]
+        pieces = [""]
+        for piece in re.split(cut + r"(?![^\[\]]*\])", text.strip()):  # not in a tag
+            if says_something(piece) and says_something(pieces[-1]):
+                pieces.append(piece)
+            else:  # a dash, say: nobody could say it by itself
+                pieces[-1] = f"{pieces[-1]} {piece}".strip()
         if len(pieces) < 2:
             continue
         joined = [pieces[0]]

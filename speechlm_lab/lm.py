@@ -15,13 +15,13 @@ at each step what part it plays, its role: `layout` says how speech is written s
 """
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from speechlm_lab.depth import DepthTransformer
 from speechlm_lab.patterns import PATTERNS
 from speechlm_lab.sampling import Sampling
+from speechlm_lab.shipped import Pretrained
 from speechlm_lab.stepping import Stepper
 from speechlm_lab.transformer import (
     Attention,
@@ -71,7 +71,7 @@ def spread(codes: Tensor, at: Tensor, blank: int) -> Tensor:
 
 class LanguageModel(
     nn.Module,
-    PyTorchModelHubMixin,
+    Pretrained,
     coders={LMConfig: (vars, lambda values: LMConfig(**values))},
 ):
     """Predicts the codes of a step from those of the steps before it.

@@ -21,14 +21,13 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from speechlm_lab.audio import check_wave
 from speechlm_lab.codec.blocks import ConvNeXtBlock
 from speechlm_lab.corpus.items import Span
-from speechlm_lab.shipped import load_shipped
+from speechlm_lab.shipped import Pretrained, load_shipped
 from speechlm_lab.spectral import log_mel
 
 SHORTEST = 0.1  # s
@@ -82,7 +81,7 @@ class RecogniserConfig:
 
 class Recogniser(
     nn.Module,
-    PyTorchModelHubMixin,
+    Pretrained,
     coders={RecogniserConfig: (vars, lambda values: RecogniserConfig(**values))},
 ):
     """Phones of a wave at 16 kHz."""

@@ -1,4 +1,4 @@
-"""The checkpoints that come with the package."""
+"""Models in folders: those that come with the package, and those of a training."""
 
 import contextlib
 import io
@@ -8,13 +8,40 @@ from typing import TypeVar
 from huggingface_hub import PyTorchModelHubMixin
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
-Model = TypeVar("Model", bound=PyTorchModelHubMixin)
+FILES = ("config.json", "model.safetensors")
+
+
+class Pretrained(PyTorchModelHubMixin):
+    """`from_pretrained` that takes only a file that holds each weight, and no other."""
+
+    @classmethod
+    def _from_pretrained(cls, *, strict: bool = True, **settings):
+        return super()._from_pretrained(strict=strict, **settings)
+
+
+Model = TypeVar("Model", bound=Pretrained)
 
 
 def load(kind: type[Model], folder: str | Path) -> Model:
-    """`kind.from_pretrained`, without what it prints, ready to use."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        return kind.from_pretrained(folder).eval()
+    """The model in `folder`, ready to use.
+
+    Raises ValueError, with the remedy, where the folder holds no such model, or not all
+    of it.
+    """
+    if not all((Path(folder) / name).is_file() for name in FILES):
+        raise ValueError(
+            f"{folder} holds no {kind.__name__}: give a folder with "
+            f"{' and '.join(FILES)}, as a training or save_pretrained writes it"
+        )
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # the mixin tells its progress
+            return kind.from_pretrained(folder).eval()
+    except Exception as error:  # a damaged file can raise anything
+        reason = " ".join(str(error).split())[:100]
+        raise ValueError(
+            f"the {kind.__name__} in {folder} cannot be read ({reason} ...): name "
+            "another folder, or train or copy it again"
+        ) from error
 
 
 def load_shipped(kind: type[Model], name: str, recipe: str | None = None) -> Model:

@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from speechlm_lab.audio import check_wave
 from speechlm_lab.codec.blocks import ConvNeXtBlock, start_weights
-from speechlm_lab.shipped import load_shipped
+from speechlm_lab.shipped import Pretrained, load_shipped
 from speechlm_lab.spectral import log_mel
 
 SHORTEST = 0.5  # s; below 2 s or so it is less sure
@@ -74,7 +73,7 @@ def _moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 class SpeakerEncoder(
     nn.Module,
-    PyTorchModelHubMixin,
+    Pretrained,
     coders={SpeakerConfig: (vars, lambda values: SpeakerConfig(**values))},
 ):
     """A voice as D numbers of length 1, from a wave at 16 kHz."""

@@ -25,6 +25,8 @@ VOICE_SECONDS = (0.5, 3.0)  # of a voice: the least that is taken, the most that
 LONGEST_VOICE = 30.0  # s; a longer recording is hardly one voice
 _LEVEL = 0.063  # RMS that a voice is brought to, that of neutral TinyVoices
 SPEAKING = "speaking.json"  # beside a model's weights: its own `SpeakConfig`
+_QUIET = 0.05  # of a recording's peak; what is below it before speech is no speech
+_WAITING = 0.5  # s without speech that may lie before it
 _CLIPPED = 0.005  # share of samples at the limits that makes a recording a clipped one
 
 
@@ -70,9 +72,10 @@ class SpeechLM:
     def from_pretrained(cls, lm: str | Path | None = None) -> "SpeechLM":
         """A language model, the shipped one when None, with the codec that it knows.
 
-        `lm` is a folder of a training or a repository of the Hub. The codec is that of
-        the folder's `codec`, where the training made one, else the shipped one. Raises
-        FileNotFoundError, with the command that trains it, where a part is not there.
+        `lm` is a folder of a training. The codec is that of its `codec`, where the
+        training made one, else the shipped one. Raises ValueError for a folder without
+        such a model, FileNotFoundError, with the command that trains it, where a
+        shipped part is not there.
         """
         if lm is None:
             model = load_shipped(LanguageModel, "lm", "speechlm")
@@ -141,10 +144,10 @@ class SpeechLM:
         text: words, punctuation, numbers and tags such as [laugh], as TinyVoices reads
             them.
         voice: float32 `[T]` at `sample_rate`, somebody's speech of half a second to
-            30 s, of which the first 3 s are listened to; or the number or name of a
-            TinyVoices speaker, who then says a sentence to listen to; None: a voice
-            that the model makes up. What `hear` made of one of these is the same voice,
-            sooner.
+            30 s, of which 3 s are listened to, from where it begins; or the number or
+            name of a TinyVoices speaker, who then says a sentence to listen to; None: a
+            voice that the model makes up. What `hear` made of one of these is the same
+            voice, sooner.
         emotion: one of TinyVoices' or "any".
         seed: another seed gives another way of saying the same.
         config: temperatures, guidance and so on; the model's own when None.
@@ -232,7 +235,7 @@ class SpeechLM:
         levels = self.lm.config.codebooks
         if voice is None:
             return torch.zeros(levels, 0, dtype=torch.long)
-        if not isinstance(voice, Tensor):
+        if isinstance(voice, int | str):
             voice = tiny_voices.speak(_SAMPLE, voice).wave
         wave = prepare_voice(voice, self.sample_rate)
         return self.codec.encode(wave[None], levels)[0]
@@ -243,9 +246,15 @@ def _own_config(lm: str | Path) -> SpeakConfig | None:
     path = Path(lm) / SPEAKING
     if not path.exists():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    pairs = {k: tuple(v) for k, v in found.items() if isinstance(v, list)}
-    return SpeakConfig(**found | pairs)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        pairs = {k: tuple(v) for k, v in found.items() if isinstance(v, list)}
+        return SpeakConfig(**found | pairs)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}): delete it, to speak with the defaults, "
+            "or copy it again"
+        ) from error
 
 
 _SAMPLE = "The old clock in the hall is never on time."  # said by TinyVoices speakers
@@ -269,6 +278,10 @@ def prepare_voice(wave: Tensor, sample_rate: int) -> Tensor:
             "the voice is clipped: record it again at a lower level, since its peaks "
             "are lost"
         )
+    begin = int((wave.abs() > _QUIET * wave.abs().max()).int().argmax())
+    if begin > _WAITING * sample_rate:  # nobody speaks yet
+        check_wave(wave[begin:], sample_rate, min_seconds=least)
+        wave = wave[begin - round(_WAITING * sample_rate) :]
     wave = wave[: round(most * sample_rate)]
     wave = wave * (_LEVEL / wave.square().mean().sqrt().clamp(min=1e-6))
     return wave.clamp(-1, 1)

@@ -10,7 +10,6 @@ never stopped:
 - the number of threads, which decides the order of sums, is part of the settings.
 """
 
-import csv
 import os
 import random
 import signal
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from speechlm_lab import parallel
+from speechlm_lab.training_log import Log
 
 STATE = "state.pt"
 LOG = "log.csv"
@@ -249,7 +249,14 @@ class Checkpoint:
         """Take up the saved state; without a file, stay at step 0."""
         if not self.path.exists():
             return
-        content = torch.load(self.path, map_location="cpu", weights_only=True)
+        try:
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file can raise anything
+            reason = " ".join(str(error).split())[:80]
+            raise TrainError(
+                f"{self.path} cannot be read ({reason} ...): copy it again, or start "
+                "anew without resuming"
+            ) from error
         if content["settings"] != self.settings:
             raise TrainError(
                 f"{self.path} belongs to a training with other settings "
@@ -272,35 +279,6 @@ def _difference(old: dict, new: dict) -> str:
         if a != b:
             return f"{name} was {a}, now {b}"
     return "nothing"
-
-
-class Log:
-    """A CSV file of rows with a "step" column."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def cut(self, after: int) -> None:
-        """Drop the rows after a step: a killed run logs more than it saves."""
-        if not self.path.exists():
-            return
-        with self.path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            # a kill may also have left half a row at the end
-            rows = [r for r in reader if None not in r.values() and r["step"]]
-            rows = [r for r in rows if int(r["step"]) <= after]
-        self.path.unlink()
-        for row in rows:
-            self.write(row)
-
-    def write(self, row: dict) -> None:
-        """Append a row; the first one also writes the names of the columns."""
-        new = not self.path.exists()
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row), lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
 
 
 class Interrupt:

@@ -226,8 +226,15 @@ def test_levels_are_the_first_codebooks(case):
 def test_bad_input_is_refused(case):
     _, codec = case
     codes = torch.zeros(1, codec.codebooks, 2, dtype=torch.long)
-    for wave in (noise()[0], noise()[:, :0], torch.zeros(1, 99, dtype=torch.int16)):
-        with pytest.raises(ValueError, match=r"needs wave\[None\]"):
+    for wave, words in (
+        (noise()[0], r"needs wave\[None\]"),
+        (noise()[:, :0], "T > 0"),
+        (torch.zeros(1, 99, dtype=torch.int16), "full scale"),
+        (noise().numpy(), "as_tensor"),
+        (noise() / 0, "repair"),
+        (noise() * 30_000, "32768"),
+    ):
+        with pytest.raises(ValueError, match=words):
             codec.encode(wave)
     for bad in (codes[0], codes[..., :0], codes.float()):
         with pytest.raises(ValueError, match=r"integers \[B, K, F\]"):

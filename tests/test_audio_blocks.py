@@ -12,7 +12,6 @@ from speechlm_lab.audio import AudioError
 from speechlm_lab.audio_blocks import (
     BlockReader,
     exactly,
-    replacing,
     resample_blocks,
     save_blocks,
 )
@@ -124,26 +123,7 @@ def test_bad_files_are_named_with_a_remedy(tmp_path, name, words):
         read(make_bad_files(tmp_path)[name])
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "x.txt"
-    path.write_text("old")
-    with pytest.raises(KeyError), replacing(path) as part:
-        part.write_text("half")
-        raise KeyError
-    assert path.read_text() == "old"
-    with replacing(path) as part:
-        part.write_text("new")
-        assert path.read_text() == "old"
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_places_that_are_none(tmp_path):
-    with pytest.raises(ValueError, match="create it"), replacing(tmp_path / "a/b"):
-        pass
-    for place in (tmp_path, "/dev/null"):
-        with pytest.raises(ValueError, match="no ordinary file"), replacing(place):
-            pass
+def test_formats_and_rates_that_are_none(tmp_path):
     with pytest.raises(AudioError, match=r"\.flac"):
         save_blocks(tmp_path / "x.mp4", [], 16_000, 0)
     with pytest.raises(AudioError, match="2000000 Hz"):

@@ -174,3 +174,12 @@ def test_windows_hold_the_stream_once(length, pieces, chunk, before, after, begi
         assert last == length or last - position == size + after
         position, size = position + end - start, chunk
     assert position == length
+
+
+@pytest.mark.parametrize("chunk", [0, -1])
+def test_a_chunk_without_a_frame_is_refused(chunk):
+    codec = codec_of(SMALL)
+    with pytest.raises(ValueError, match="at least one frame"):
+        next(encode_chunks(codec, [torch.zeros(1, 640)], chunk))
+    with pytest.raises(ValueError, match="at least one frame"):
+        next(decode_chunks(codec, [torch.zeros(1, 1, 2, dtype=torch.long)], chunk))

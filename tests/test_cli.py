@@ -50,3 +50,14 @@ def test_outside_a_clone_book_says_so(monkeypatch, capsys):
     monkeypatch.setattr(environment, "project_root", lambda: None)
     assert cli.main(["book"]) == 2
     assert "clone" in capsys.readouterr().err
+
+
+def test_train_tells_its_recipes_and_options(capsys):
+    for arguments in (["train", "--help"], ["train", "codec", "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments)
+        said = capsys.readouterr().out
+        assert ended.value.code == 0 and "speechlm-laptop" in said and "--steps" in said
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--steps", "5", "codecs"])
+    assert "invalid choice: 'codecs'" in capsys.readouterr().err

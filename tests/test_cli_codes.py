@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file, save_file
 
 from speechlm_lab import audio, cli, environment
 from speechlm_lab.codec import Codec, CodecConfig, load_shipped
 from speechlm_lab.codec.files import choose_levels, decode_file, encode_file, load_codec
 from speechlm_lab.corpus import tiny_voices
+from speechlm_lab.shipped import CHECKPOINTS
 
 SMALL = CodecConfig(
     width=16, fine_width=12, encoder_layers=1, decoder_layers=1, fine_layers=1,
@@ -209,10 +212,28 @@ def test_codes_of_another_codec(tmp_path, small, capsys):
 def test_a_folder_without_a_codec(tmp_path, capsys):
     source = write_noise(tmp_path / "in.wav", 2_000)
     command = ["encode", source, "-o", tmp_path / "x.codes", "--codec", tmp_path]
-    assert "holds no codec" in refused(command, capsys)
+    assert "holds no Codec" in refused(command, capsys)
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_text("{}")
     assert "cannot be read" in refused(command, capsys)
+
+
+def test_a_codec_that_lacks_weights_is_refused(tmp_path, small, capsys):
+    source = write_noise(tmp_path / "in.wav", 2_000)
+    for folder in (CHECKPOINTS / "lm", tmp_path / "cut"):
+        if not folder.exists():  # that codec, less its last layer
+            folder.mkdir()
+            weights = load_file(small / "model.safetensors")
+            rest = {n: w for n, w in weights.items() if "decoder.head" not in n}
+            save_file(rest, folder / "model.safetensors")
+            shutil.copy(small / "config.json", folder)
+        command = ["encode", source, "-o", tmp_path / "x.codes", "--codec", folder]
+        error = refused(command, capsys)
+        assert str(folder) in error and "cannot be read" in error
+        with pytest.raises((RuntimeError, TypeError)):
+            Codec.from_pretrained(folder)
+        capsys.readouterr()  # what the mixin prints
+    assert not (tmp_path / "x.codes").exists()
 
 
 def test_the_input_is_never_overwritten(tmp_path, small, capsys):

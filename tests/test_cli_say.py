@@ -1,6 +1,7 @@
 """`speechlm-lab say`: texts from anywhere, files where they belong, clear refusals."""
 
 import io
+import shutil
 
 import pytest
 import soundfile
@@ -103,17 +104,64 @@ def bad_voices(folder):
         (["hello", "--voice", "clipped.wav"], "clipped"),
         (["hello", "--file", "lines.txt"], "not both"),
         (["--file", "none.txt"], "none.txt"),
+        (["--file", "latin.txt"], "UTF-8"),
+        (["hello", "-o", "x.mp3"], ".flac"),
+        (["hello", "-o", "none/x.wav"], "create it"),
+        (["hello", "--seed", str(2**64)], "64 bits"),
+        (["hello ꜳ"], "Latin"),
     ],
 )
 def test_bad_input_is_one_line_with_the_remedy(
     model, arguments, word, capsys, tmp_path, monkeypatch
 ):
     bad_voices(tmp_path)
+    (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(SpeechLM, "speak", None)  # it is found out before any work
     assert say(model, *arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("say: ") and error.count("\n") == 1 and word in error
     assert not (tmp_path / "out.wav").exists()
+
+
+def test_what_is_read_is_never_overwritten(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d").mkdir()
+    for name in ("out.wav", "d/1.wav"):
+        audio.save(tmp_path / name, speak("a clip of a voice.", 5).wave)
+    (tmp_path / "l.wav").write_text("a line\n")
+    files = {p: p.read_bytes() for p in tmp_path.rglob("*.*")}
+    for arguments in (
+        ["hello", "--voice", "out.wav"],  # which is also where it goes by default
+        ["--file", "l.wav", "--out-dir", "d", "--voice", "d/1.wav"],
+        ["--file", "l.wav", "-o", "l.wav"],
+    ):
+        assert say(model, *arguments) == 2
+        assert "input itself" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*.*")} == files
+
+
+def test_stopped_by_hand_it_says_so_in_a_line(model, monkeypatch, capsys):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SpeechLM, "speak", stopped)
+    assert say(model, "hello") == 130
+    assert capsys.readouterr().err == "say: stopped\n"
+
+
+def test_a_damaged_model_is_refused(model, tmp_path, capsys):
+    folder = tmp_path / "lm"
+    shutil.copytree(model, folder)
+    (folder / "speaking.json").write_text('{"loudness": 1}')
+    assert say(str(folder), "hello") == 2
+    assert "speaking.json" in capsys.readouterr().err
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:-9])
+    for place in (folder, tmp_path / "nowhere"):
+        assert say(str(place), "hello") == 2
+        error = capsys.readouterr().err
+        assert str(place) in error and error.count("\n") == 1
 
 
 def test_stereo_is_refused_where_a_wave_is_given():

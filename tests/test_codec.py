@@ -291,6 +291,10 @@ def test_it_learns_two_tones():
         (torch.zeros(320), r"wave\[None\]"),
         (torch.zeros(1, 0), "T > 0"),
         (torch.zeros(1, 320, dtype=torch.int16), "float"),
+        (torch.zeros(1, 320, dtype=torch.float64), "to\\(torch.float32\\)"),
+        (torch.zeros(1, 320).numpy(), "as_tensor"),
+        (torch.full((1, 320), torch.nan), "repair"),
+        (torch.full((1, 320), 3e4), "32768"),
     ],
 )
 def test_bad_waves_are_refused(codec, wave, message):
@@ -310,6 +314,9 @@ def test_what_the_codes_do_not_hold_is_refused(codec):
             codec.decode(codes, levels=levels)
         with pytest.raises(ValueError, match=r"levels must lie in 1\.\.3"):
             codec.bitrate(levels=levels)
+    with pytest.raises(ValueError, match="integers"):
+        codec.decode(codes.float())
+    assert torch.equal(codec.decode(codes.short()), codec.decode(codes))
 
 
 def test_bad_sizes_are_refused():

@@ -135,6 +135,20 @@ def test_a_long_text_is_cut_where_it_pauses():
         layout.split("[sing] " * 99)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "salt & pepper + 5 % of the $ 7 - or so - he had = home, in his left pocket",
+        "one [ laugh ] two [laugh] three [ sigh ] four five six seven eight",
+        "- and so it began . . . with a dash and then it went on and on and on",
+    ],
+)
+def test_nothing_is_lost_in_cutting(text):
+    parts = layout.split(text, 16)
+    assert len(parts) > 2 and " ".join(parts) == text
+    assert all(len(layout.read(part)) <= 16 for part in parts)
+
+
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="no emotion 'cheerful'"):
         layout.read("hello", "cheerful")

@@ -19,6 +19,7 @@ PACKAGE = ROOT / "speechlm_lab"
 # Lower concepts first. A module may import its own layer and those before it.
 LAYERS = [
     ["waveform", "shipped"],
+    ["whole_files"],
     ["audio"],
     ["audio_blocks"],
     ["mu_law"],
@@ -42,6 +43,7 @@ LAYERS = [
     ["speaking"],
     ["speechlm"],
     ["parallel"],
+    ["training_log"],
     ["train"],
     ["recipes"],
     ["assets", "plot", "player", "widgets"],
@@ -49,6 +51,7 @@ LAYERS = [
     ["environment"],
     ["executing"],
     ["building", "pins"],
+    ["saying"],
     ["cli", "__main__"],
 ]
 NOT_FOR_CONCEPTS = {"plot", "player", "widgets", "train", "check"}

@@ -144,6 +144,17 @@ def test_a_voice_is_brought_to_one_level_and_cut(wave):
     assert len(prepare_voice(wave.repeat(8), 16_000)) == 48_000
 
 
+def test_a_voice_is_heard_from_where_it_begins(wave):
+    before = 1e-3 * torch.randn(64_000, generator=torch.Generator().manual_seed(0))
+    found = prepare_voice(torch.cat([before, wave]), 16_000)
+    begins = int((wave.abs() > 0.05 * wave.abs().max()).int().argmax())
+    heard = found[8_000 - begins :]
+    both = torch.stack([heard, wave[: len(heard)]])
+    assert len(heard) > 8_000 and torch.corrcoef(both)[0, 1] > 0.999
+    with pytest.raises(AudioError, match="longer"):
+        prepare_voice(torch.cat([before, wave[: begins + 7_000]]), 16_000)
+
+
 def test_what_cannot_be_said_is_refused(speaker, model, wave):
     with pytest.raises(ValueError, match="reads no text"):
         model.speak("hello")

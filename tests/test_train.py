@@ -195,6 +195,14 @@ def test_other_settings_are_not_resumed(tmp_path):
         line_fit(tmp_path, settings={"batch": 9})
 
 
+def test_a_damaged_checkpoint_is_said_to_be_one(tmp_path):
+    line_fit(tmp_path)
+    path = tmp_path / STATE
+    path.write_bytes(path.read_bytes()[:-99])
+    with pytest.raises(TrainError, match="without resuming"):
+        line_fit(tmp_path)
+
+
 def test_a_loss_that_is_not_finite_stops_it(tmp_path):
     model = nn.Linear(1, 1)
     with pytest.raises(TrainError, match="nan at step 0: lower the learning rate"):
@@ -240,6 +248,8 @@ def test_a_pool_is_kept_and_another_is_not_mistaken_for_it(tmp_path):
     two = make_pool(TEST, path, workers=0)
     assert path.stat().st_mtime_ns == written
     assert (one.wave == two.wave).all()
+    path.write_bytes(path.read_bytes()[:-99])  # damaged: made again
+    assert (make_pool(TEST, path, workers=0).wave == one.wave).all()
     other = make_pool(replace(TEST, seed=1), path, workers=0)
     assert path.stat().st_mtime_ns != written
     assert len(other.wave) != len(one.wave) or (other.wave != one.wave).any()
@@ -278,3 +288,6 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys):
     assert "train codec` first" in capsys.readouterr().err
     with pytest.raises(TrainError, match="choose from codec, "):
         recipes.run("tts")
+    for options in ({"steps": 0}, {"minutes": float("nan")}, {"threads": -1}):
+        with pytest.raises(TrainError, match="more than 0"):
+            recipes.run("codec", tmp_path, **options)

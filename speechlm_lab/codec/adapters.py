@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from speechlm_lab.codec.base import check_length, check_waves
+from speechlm_lab.codec.base import check_length, check_samples, check_waves
 from speechlm_lab.codec.torchaudio_check import ensure_torchaudio
 
 if TYPE_CHECKING:  # importing them takes seconds, so only where they are needed
@@ -71,7 +71,8 @@ class Adapter(nn.Module):
         The end is padded with zeros to a whole frame. Raises ValueError for another
         shape or type.
         """
-        check_waves(wave)
+        check_waves(wave, next(self.model.parameters()).dtype)
+        check_samples(wave)
         padded = nnf.pad(wave, (0, -wave.shape[1] % self.hop))
         return self._encode(padded[:, None])
 

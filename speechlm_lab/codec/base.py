@@ -22,12 +22,34 @@ class Coded(NamedTuple):
     )
 
 
-def check_waves(wave: Tensor) -> None:
-    """Raise ValueError for what is no batch of waves, with the remedy."""
-    if wave.ndim != 2 or wave.numel() == 0 or not wave.is_floating_point():
+_LOUDEST = 10.0  # beyond [-1, 1], but not yet what 16-bit numbers are
+
+
+def check_waves(wave: Tensor, dtype: torch.dtype) -> None:
+    """Raise ValueError for what is no batch of waves of `dtype`, with the remedy."""
+    if not isinstance(wave, Tensor):
         raise ValueError(
-            "the codec takes float waves [B, T] with T > 0, got "
-            f"{wave.dtype} {list(wave.shape)}: a single wave needs wave[None]"
+            f"the codec takes a tensor, got {type(wave).__name__}: use torch.as_tensor"
+        )
+    if wave.ndim != 2 or wave.numel() == 0:
+        raise ValueError(
+            "the codec takes waves [B, T] with T > 0, got "
+            f"{list(wave.shape)}: a single wave needs wave[None]"
+        )
+    if wave.dtype != dtype:
+        raise ValueError(
+            f"this codec takes {dtype} samples in [-1, 1], got {wave.dtype}: use "
+            f"wave.to({dtype}), and divide whole numbers by their full scale"
+        )
+
+
+def check_samples(wave: Tensor) -> None:
+    """Raise ValueError for samples that are no sound, with the remedy."""
+    peak = float(wave.abs().max())
+    if not peak <= _LOUDEST:  # NaN is not, either
+        raise ValueError(
+            f"the wave holds samples up to {peak:g}, far beyond [-1, 1]: repair what "
+            "made them, or divide by full scale (32768 for 16 bits)"
         )
 
 
@@ -72,7 +94,7 @@ class BaseCodec(nn.Module):
 
     def _padded(self, wave: Tensor) -> Tensor:
         """`wave` `[B, T]`, checked, with zeros up to a whole frame."""
-        check_waves(wave)
+        check_waves(wave, next(self.parameters()).dtype)
         return nnf.pad(wave, (0, -wave.shape[1] % self.hop))
 
     def latents(self, wave: Tensor) -> Tensor:
@@ -84,9 +106,11 @@ class BaseCodec(nn.Module):
         """Codes `[B, k, F]` of `wave` `[B, T]`, F = ceil(T / hop).
 
         Those of the first `levels` codebooks (all when None). The end is padded with
-        zeros to a whole frame.
+        zeros to a whole frame. Raises ValueError for what is no wave.
         """
-        return self.quantizer.encode(self.latents(wave), levels)
+        latents = self.latents(wave)
+        check_samples(wave)
+        return self.quantizer.encode(latents, levels)
 
     @torch.no_grad()
     def decode(

@@ -136,7 +136,12 @@ def windows(
 
     Yields:
         The chunks with their surroundings. Joined, the chunks are the stream.
+
+    Raises:
+        ValueError: a chunk without a frame.
     """
+    if chunk < 1:
+        raise ValueError(f"a chunk has at least one frame, not {chunk}")
     held, start = None, 0  # start: where in `held` the next chunk begins
     size = chunk if first is None else first
     for block in blocks:

@@ -1,7 +1,5 @@
 """Sound files to `.codes` files and back, of any length, in constant memory."""
 
-import contextlib
-import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from speechlm_lab import shipped
 from speechlm_lab.audio_blocks import (
     BlockReader,
     exactly,
-    replacing,
     resample_blocks,
     save_blocks,
 )
@@ -28,29 +26,17 @@ from speechlm_lab.codes_file import (
     write_body,
     write_header,
 )
+from speechlm_lab.whole_files import check_apart, replacing
 
 
 def load_codec(folder: str | os.PathLike | None = None) -> Codec:
     """The codec in `folder`, or the one that comes with the package.
 
-    Raises ValueError where the folder holds no codec.
+    Raises ValueError where the folder holds no codec, or not all of it.
     """
     if folder is None:
         return load_shipped()
-    names = ("config.json", "model.safetensors")
-    if not all((Path(folder) / name).is_file() for name in names):
-        raise ValueError(
-            f"{folder} holds no codec: give a folder with {' and '.join(names)}, as a "
-            "training or save_pretrained writes it"
-        )
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # the mixin tells its progress
-            return Codec.from_pretrained(folder).eval()
-    except Exception as error:  # a damaged file can raise anything
-        reason = str(error).partition("\n")[0]
-        raise ValueError(
-            f"the codec in {folder} cannot be read ({reason}): train or copy it again"
-        ) from error
+    return shipped.load(Codec, folder)
 
 
 def choose_levels(
@@ -97,7 +83,7 @@ def encode_file(
         ValueError: a bad sound file (AudioError), levels that there are not, no place
             for the file, or a target that is the source.
     """
-    _check_apart(source, target)
+    check_apart(source, target)
     codec = codec or load_shipped()
     levels = choose_levels(codec, levels, max_bitrate)
     size, samples = codec.config.codebook_size, 0
@@ -148,7 +134,7 @@ def decode_file(
         ValueError: no place for the file, or a target that is the source.
     """
     source = Path(source)
-    _check_apart(source, target)
+    check_apart(source, target)
     if not source.is_file():
         raise CodesError(f"there is no file {source}: check the path")
     codec = codec or load_shipped()
@@ -175,9 +161,3 @@ def decode_file(
             blocks = exactly(blocks, samples)
         save_blocks(target, blocks, rate, samples)
     return header
-
-
-def _check_apart(source: str | os.PathLike, target: str | os.PathLike) -> None:
-    if Path(source).exists() and Path(target).exists():
-        if os.path.samefile(source, target):
-            raise ValueError(f"{target} is the input itself: choose another output")

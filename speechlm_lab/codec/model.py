@@ -12,7 +12,6 @@ network that has to find all that by itself needs hours.
 """
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from speechlm_lab.codec.base import BaseCodec, Coded
@@ -22,11 +21,12 @@ from speechlm_lab.codec.decoder import Decoder
 from speechlm_lab.codec.encoder import Encoder
 from speechlm_lab.codec.voice import Voice, detuned
 from speechlm_lab.quantize import ResidualVQ, VQConfig, straight_through
+from speechlm_lab.shipped import Pretrained
 
 
 class Codec(
     BaseCodec,
-    PyTorchModelHubMixin,
+    Pretrained,
     coders={CodecConfig: (vars, lambda values: CodecConfig(**values))},
 ):
     """Encode waves to codes, decode codes to waves.

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from speechlm_lab.codec.base import check_waves
+from speechlm_lab.codec.base import check_samples, check_waves
 
 if TYPE_CHECKING:
     from speechlm_lab.codec.strided import StridedCodec
@@ -168,7 +168,8 @@ class Stream:
 
         f is 0 where it completes none. Call `finish` after the last block.
         """
-        check_waves(block)
+        check_waves(block, next(self.codec.parameters()).dtype)
+        check_samples(block)
         if self._finished:
             raise ValueError(
                 "this recording is finished: start another stream for another one"

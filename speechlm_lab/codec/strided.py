@@ -18,12 +18,12 @@ import math
 from dataclasses import asdict, dataclass, field
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from speechlm_lab.codec.base import BaseCodec, Coded
 from speechlm_lab.codec.streaming import ACTIVATIONS, Conv, Memory, Stream, UpConv
 from speechlm_lab.quantize import ResidualVQ, VQConfig
+from speechlm_lab.shipped import Pretrained
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Decoder(nn.Module):
 
 class StridedCodec(
     BaseCodec,
-    PyTorchModelHubMixin,
+    Pretrained,
     coders={StridedConfig: (asdict, lambda values: StridedConfig(**values))},
 ):
     """Encode waves to codes, decode codes to waves; `codec.Codec`'s interface.

@@ -40,7 +40,7 @@ def read_text(text: str) -> list[tuple[str, str]]:
     parts.append(("speech", text[end:]))
     for _, words in parts:
         _check_characters(words)
-    parts = [p for p in parts if p[0] != "speech" or _says_something(p[1])]
+    parts = [p for p in parts if p[0] != "speech" or says_something(p[1])]
     if not parts:
         raise TextError(
             f"nothing to speak in {_short(text)!r}: write at least one letter, digit "
@@ -67,7 +67,9 @@ def _check_characters(words: str) -> None:
             raise TextError(
                 f"a single {char!r}: brackets are for tags only ({_list_tags()})"
             )
-        letter = char.isalpha() and unicodedata.name(char, "").startswith("LATIN")
+        # those of other blocks eSpeak cannot read
+        latin = ord(char) < 0x250 or 0x1E00 <= ord(char) < 0x1F00
+        letter = latin and char.isalpha()
         digit = char in "0123456789"
         if not (letter or digit or char in _PUNCTUATION or char in _SPOKEN_SIGNS):
             name = unicodedata.name(char, f"U+{ord(char):04X}")
@@ -77,7 +79,8 @@ def _check_characters(words: str) -> None:
             )
 
 
-def _says_something(words: str) -> bool:
+def says_something(words: str) -> bool:
+    """Whether there is a letter, a digit or a sign that is spoken, such as &."""
     return any(c.isalnum() or c in _SPOKEN_SIGNS for c in words)
 
 

@@ -72,6 +72,8 @@ class ResidualVQ(nn.Module):
 
         Uses the first `levels` of them, all that are given when it is None.
         """
+        if codes.is_floating_point() or codes.dtype == torch.bool:
+            raise ValueError(f"codes must be integers [B, k, F], got {codes.dtype}")
         if codes.ndim != 3 or not 1 <= codes.shape[1] <= self.codebooks:
             raise ValueError(
                 f"codes must be [B, k, F] with 1 <= k <= {self.codebooks}, got "
@@ -88,6 +90,7 @@ class ResidualVQ(nn.Module):
                 f"codes must lie in 0..{size - 1}, got "
                 f"{int(codes.min())}..{int(codes.max())}"
             )
+        codes = codes.long()
         vectors = self.levels[0].decode(codes[:, 0])
         for k in range(1, levels):
             vectors = vectors + self.levels[k].decode(codes[:, k])

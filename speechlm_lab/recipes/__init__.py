@@ -82,6 +82,12 @@ def run(
     # a GPU multiplies several times faster so; what it loses, training does not miss
     torch.backends.cuda.matmul.allow_tf32 = True
     recipe = RECIPES[name]()
+    numbers = {
+        "steps": steps, "threads": threads, "processes": processes, "minutes": minutes
+    }  # fmt: skip
+    for option, value in numbers.items():
+        if value is not None and not 0 < value < float("inf"):
+            raise TrainError(f"{option} must be more than 0, not {value}")
     changes = {"steps": steps, "threads": threads, "processes": processes}
     changes = {key: value for key, value in changes.items() if value is not None}
     recipe = replace(recipe, train=replace(recipe.train, **changes))

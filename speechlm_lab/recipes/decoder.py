@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as nnf
 
 from speechlm_lab import parallel
-from speechlm_lab.codec import SHIPPED, Codec, SpectralLoss
+from speechlm_lab.codec import Codec, SpectralLoss
+from speechlm_lab.codec.files import load_codec
 from speechlm_lab.codec.voice import Voice, detuned
 from speechlm_lab.recipes.batches import Batches
 from speechlm_lab.recipes.card import write_checkpoint
@@ -51,7 +52,7 @@ class DecoderRecipe:
         pool = parallel.once(lambda: make_pool(self.clips.pool, folder / "pool.npz", 2))
         real = self.clips.recordings()
         seed_all(self.train.seed)
-        before = Codec.from_pretrained(self.codec or SHIPPED)
+        before = load_codec(self.codec)
         centred = self.causal and not before.config.causal
         model = with_causal_decoder(before) if centred else before
         model.requires_grad_(False)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from speechlm_lab import parallel
 from speechlm_lab.codec import SHIPPED, Codec
+from speechlm_lab.codec.files import load_codec
 from speechlm_lab.lm import LanguageModel, LMConfig
 from speechlm_lab.recipes.card import write_checkpoint
 from speechlm_lab.recipes.pool import (
@@ -115,7 +116,7 @@ class LMRecipe:
             torch.set_num_threads(self.train.threads)
             audio = make_pool(pool, folder / f"{name}.npz", self.train.threads)
             print("encoding ...", flush=True)
-            codec = Codec.from_pretrained(self.codec or SHIPPED).eval()
+            codec = load_codec(self.codec)
             streams = [
                 encode_stream(codec, audio.speaker(i), self.lm.codebooks)
                 for i in range(len(audio.starts) - 1)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -157,10 +158,14 @@ def write_arrays(path: Path, key: str, **arrays: np.ndarray) -> None:
 
 
 def read_arrays(path: Path, key: str) -> dict[str, np.ndarray] | None:
-    """Arrays saved by `write_arrays`; None when absent or under another key."""
+    """Arrays saved by `write_arrays`; None when absent, damaged, or of another key."""
     if not path.exists():
         return None
-    with np.load(path) as kept:
-        if str(kept["key"]) != key:
-            return None
-        return {name: kept[name] for name in kept.files if name != "key"}
+    try:
+        with np.load(path) as kept:
+            if str(kept["key"]) != key:
+                return None
+            return {name: kept[name] for name in kept.files if name != "key"}
+    except (BadZipFile, EOFError, KeyError, OSError, ValueError):
+        print(f"{path} is damaged and will be made again", flush=True)
+        return None

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as nnf
 
 from speechlm_lab import layout, parallel
-from speechlm_lab.codec import SHIPPED, Codec
+from speechlm_lab.codec.files import load_codec
 from speechlm_lab.corpus.sentences import test_sentences
 from speechlm_lab.corpus.tiny_voices import speak
 from speechlm_lab.layout import Steps
@@ -98,7 +98,7 @@ class SpeechLMRecipe:
                 return before
             parallel.wait()  # until rank 0 has written it
         torch.set_num_threads(self.train.threads)
-        codec = Codec.from_pretrained(source or SHIPPED).eval()
+        codec = load_codec(source)
         fingerprint = _fingerprint(source)
         path = folder / "utterances.npz"
         data = parallel.once(
