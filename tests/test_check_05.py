@@ -5,6 +5,7 @@ import math
 import torch
 from elements import checker_tests
 
+from speechlm_lab import check
 from speechlm_lab.check import chapter_05
 
 
@@ -74,7 +75,24 @@ RIGHT = {
     "components_for": components,
     "split_level": split,
 }
+
+
+def stopping(pitch, count, rate):
+    k = torch.arange(1, count + 1)[:, None]
+    heard = k * pitch < rate / 2
+    phase = (heard * k * pitch.double() / rate).cumsum(1)
+    return (heard * torch.cos(2 * math.pi * phase)).sum(0)
+
+
 MISTAKES = [
+    (
+        "period_of",
+        lambda x, a, b: next(
+            (p for p in range(a, b + 1) if x[p - 1] < x[p] >= x[p + 1] and x[p] > 0.9),
+            None,
+        ),
+        "absolute",
+    ),
     ("period_of", lambda x, a, b: a + int(x[a : b + 1].argmax()), "highest"),
     ("period_of", lambda x, a, b: period(x, a, b, peak=False), "no peak"),
     ("period_of", lambda x, a, b: period(x, a, b) - a, "range not added"),
@@ -87,6 +105,7 @@ MISTAKES = [
     ("harmonics", lambda p, n, r: by_time(p, n, r, 0), "pitch times time, from 0"),
     ("harmonics", lambda p, n, r: tones(p, n, r, limit=False), "aliasing"),
     ("harmonics", left_out, "left out for good"),
+    ("harmonics", stopping, "phase stops"),
     ("harmonics", late, "one sample late"),
     ("harmonics", lambda p, n, r: tones(p, n, r, torch.sin), "sines"),
     ("harmonics", lambda p, n, r: tones(p, n, r, turn=1), "periods for radians"),
@@ -110,3 +129,7 @@ MISTAKES = [
 
 
 TestCheckers = checker_tests(chapter_05, RIGHT, MISTAKES)
+
+
+def test_two_rows_of_a_tensor_are_two_things():
+    assert check.split_level(lambda x, s: torch.stack(split(x, s))).passed

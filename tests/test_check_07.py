@@ -27,15 +27,15 @@ def lookup(codes, labels, V, unseen=None):
     )  # fmt: skip
 
 
-def paired(a, b, groups, draws=4000, pair=True, share=0.95):
+def paired(a, b, groups, draws=4000, pair=True, share=0.95, part=1.0):
     torch.manual_seed(0)
     count = int(groups.max()) + 1
     left = torch.stack([a[groups == g].mean() for g in range(count)])
     right = torch.stack([b[groups == g].mean() for g in range(count)])
     gaps = []
     for _ in range(draws):
-        one = torch.randint(count, (count,))
-        two = one if pair else torch.randint(count, (count,))
+        one = torch.randint(count, (int(part * count),))
+        two = one if pair else torch.randint(count, (int(part * count),))
         gaps.append(left[one].mean() - right[two].mean())
     ends = torch.tensor([(1 - share) / 2, (1 + share) / 2])
     return torch.stack(gaps).quantile(ends)
@@ -56,6 +56,40 @@ def bits(train, test, V, more=1.0, joint=False):
     return -chance[test[:-1], test[1:]].log2().mean()
 
 
+def ends_apart(a, b, groups):
+    return paired(a, 0 * a, groups) - paired(b, 0 * b, groups)
+
+
+def once(codes, labels, rows, columns):
+    table = torch.zeros(rows, columns)
+    table[codes, labels] += 1  # duplicates count once
+    return table
+
+
+def bits_once(train, test, V):
+    pairs = once(train[:-1], train[1:], V, V) + 1
+    return -(pairs / pairs.sum(1, keepdim=True))[test[:-1], test[1:]].log2().mean()
+
+
+def bits_above_one(train, test, V):
+    pairs = torch.zeros(V, V)
+    for before, after in zip(train[:-1], train[1:], strict=True):
+        pairs[before, after] += 1
+    chance = (pairs + 1) / pairs.sum(1, keepdim=True).clamp(min=1)
+    return -chance[test[:-1], test[1:]].log2().mean()
+
+
+def lookup_once(codes, labels, V):
+    answers = once(codes, labels, V, int(labels.max()) + 1).argmax(1)
+    seen = torch.bincount(codes, minlength=V) > 0
+    return torch.where(seen, answers, labels.mode().values)
+
+
+def split_up(speakers, share):
+    names = sorted(set(speakers))
+    return [s in names[: math.ceil(share * len(names))] for s in speakers]
+
+
 def no_past(train, test, V):
     single = torch.bincount(train, minlength=V) + 1
     return -(single / single.sum()).log2()[test[1:]].mean()
@@ -71,6 +105,11 @@ RIGHT = {
 MISTAKES = [
     ("majority_baseline", lambda a, b: majority(b, b), "majority of the test"),
     ("majority_baseline", lambda a, b: majority(a, a), "share in training"),
+    (
+        "majority_baseline",
+        lambda a, b: (b == a.median()).double().mean(),
+        "another label",
+    ),
     ("majority_baseline", lambda a, b: 1 / len(a.unique()), "chance"),
     ("majority_baseline", lambda a, b: a.mode().values, "the label itself"),
     (
@@ -84,6 +123,8 @@ MISTAKES = [
         lambda s, share: split(s, share / 2),
         "share of utterances",
     ),
+    ("split_by_speaker", split_up, "share of utterances"),
+    ("lookup_probe", lookup_once, "counted once"),
     ("lookup_probe", lambda c, y, V: lookup(c, y, V, unseen=0), "codes never seen"),
     (
         "lookup_probe",
@@ -98,10 +139,15 @@ MISTAKES = [
     ("paired_interval", lambda a, b, g: paired(b, a, g), "sign"),
     ("paired_interval", lambda a, b, g: paired(a, b, g).flip(0), "high, low"),
     ("paired_interval", lambda a, b, g: paired(a, b, g, share=0.9), "90%"),
+    ("paired_interval", lambda a, b, g: paired(a, b, g, share=0.68), "68%"),
+    ("paired_interval", lambda a, b, g: paired(a, b, g, part=0.5), "too few drawn"),
+    ("paired_interval", ends_apart, "ends"),
     ("paired_interval", lambda a, b, g: (a - b).mean() * torch.ones(2), "no width"),
     ("bits_after", lambda a, b, V: bits(a, b, V) * math.log(2), "nats"),
     ("bits_after", lambda a, b, V: bits(b, b, V), "counted on the test"),
     ("bits_after", lambda a, b, V: bits(a, b, V, more=0.0), "pairs never seen"),
+    ("bits_after", bits_once, "counted once"),
+    ("bits_after", bits_above_one, "rows without the ones"),
     ("bits_after", no_past, "no past"),
     (
         "bits_after",

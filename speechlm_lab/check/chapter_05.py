@@ -6,7 +6,7 @@ import numpy as np
 import scipy.signal
 import torch
 
-from speechlm_lab.check.core import as_array, checker, equal, require
+from speechlm_lab.check.core import Wrong, as_array, checker, equal, require
 
 __all__ = ["components_for", "harmonics", "period_of", "split_level"]
 
@@ -30,7 +30,16 @@ def period_of(learner: Callable) -> str:
         above = low + int((inside > 0.9 * inside.max()).argmax())
         over = [p for p in peaks if like[p] > 0.9]
         within = [p for p in good if p > low]
-        got = learner(torch.tensor(like, dtype=torch.float32), low, high)
+        try:
+            got = learner(torch.tensor(like, dtype=torch.float32), low, high)
+        except Wrong:  # nothing came back
+            require(
+                scale == 1,
+                "You find nothing where no likeness reaches 0.9. Compare with 0.9 "
+                "times the highest one in the range, not with 0.9 itself.",
+                "absolute",
+            )
+            raise
         equal(
             got, good[0], f"period_of(like, {low}, {high})",
             {
@@ -98,8 +107,8 @@ def harmonics(learner: Callable) -> str:
     """Checks harmonics(pitch [T], count, sample_rate) -> wave [T]."""
     rate = 8_000
     steady = np.full(400, 150.0)
-    gliding = np.linspace(300.0, 900.0, 400)
-    for pitch, count in ((gliding, 8), (steady, 3)):
+    rising = np.linspace(300.0, 900.0, 400)
+    for pitch, count in ((rising, 8), (rising[::-1].copy(), 8), (steady, 3)):
         seconds = pitch / rate
         phase = np.cumsum(seconds)
         number = np.arange(1, count + 1)[:, None]
@@ -138,6 +147,13 @@ def harmonics(learner: Callable) -> str:
                     total(phase),
                     "Harmonics at half the sample rate and above come back as tones "
                     "that are not there. Leave them out, sample by sample.",
+                ),
+                "phase stops": (
+                    total(
+                        1.0, number=(heard * number * seconds).cumsum(1), heard=heard
+                    ),
+                    "While a harmonic is silent its phase must go on: when it comes "
+                    "back it has to peak with the others.",
                 ),
                 "left out for good": (
                     total(phase, heard=heard.all(1, keepdims=True)),
@@ -224,7 +240,7 @@ def split_level(learner: Callable) -> str:
     given = [torch.tensor(x, dtype=torch.float32) for x in (level, share)]
     got = learner(*given)
     require(
-        isinstance(got, (tuple, list)) and len(got) == 2,
+        isinstance(got, (tuple, list, torch.Tensor)) and len(got) == 2,
         "Return two things: amplitudes of the pulses, and of the noise.",
         "not two",
     )
