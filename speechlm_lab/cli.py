@@ -104,7 +104,7 @@ def _synth(options: argparse.Namespace) -> int:
     speaker = options.speaker
     item = tiny_voices.speak(
         options.text,
-        speaker=int(speaker) if speaker.lstrip("-").isdigit() else speaker,
+        speaker=int(speaker) if speaker.lstrip("-").isdecimal() else speaker,
         emotion=options.emotion,
         seed=options.seed,
         scene=options.scene,
@@ -134,7 +134,7 @@ def _say(options: argparse.Namespace) -> int:
         raise ValueError(f"the seed {options.seed} has more than 64 bits: take less")
     model = SpeechLM.from_pretrained(options.model)
     voice = options.voice
-    if voice is not None and not voice.removeprefix("held-out:").isdigit():
+    if voice is not None and not voice.removeprefix("held-out:").isdecimal():
         voice = audio.load(voice, model.sample_rate)
     voice = model.hear(voice)
     if options.out_dir is not None:

@@ -11,6 +11,7 @@ the decoder is not given that code's vector but the mean of all codes' vectors u
 their probabilities, and the model reads the code that lies nearest to it.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -60,6 +61,17 @@ class SpeakConfig:
             )
         if not 0 <= self.timbre <= 1:
             raise ValueError(f"timbre must lie in 0..1, got {self.timbre}")
+        numbers = (self.pace, *self.sharpness, self.guidance, self.voice_guidance)
+        if not all(0 <= number < math.inf for number in numbers):
+            raise ValueError(
+                "pace, sharpness, guidance and voice_guidance must be finite and at "
+                f"least 0, got {numbers}"
+            )
+        if self.longest_token < 1 or self.longest < 1:
+            raise ValueError(
+                "longest_token and longest must be at least 1 frame, got "
+                f"{self.longest_token} and {self.longest}"
+            )
 
 
 class Frame(NamedTuple):

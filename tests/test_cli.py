@@ -26,6 +26,7 @@ def test_synth_writes_a_file(tmp_path, capsys):
     [
         (["synth", ""], "letter"),
         (["synth", "hello", "--speaker", "nobody"], "held-out"),
+        (["synth", "hello", "--speaker", "²"], "held-out"),
         (["synth", "hello", "--emotion", "bored"], "happy"),
         (["synth", "hello [sneeze]"], "laugh"),
         (["synth", "hello", "--scene", "moon"], "rain"),

@@ -269,3 +269,16 @@ def test_the_voice_can_be_followed_more_closely(model):
         for c in (plain, closer)
     ]
     assert torch.equal(*alone)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"voice_guidance": float("nan")}, {"guidance": float("inf")},
+        {"pace": float("nan")}, {"sharpness": (1.0, -1.0)}, {"longest": 0},
+        {"longest_token": 0}, {"timbre": 1.5}, {"temperature": float("nan")},
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match="must"):
+        SpeakConfig(**wrong)
