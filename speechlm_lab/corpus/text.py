@@ -67,9 +67,9 @@ def _check_characters(words: str) -> None:
             raise TextError(
                 f"a single {char!r}: brackets are for tags only ({_list_tags()})"
             )
+        letter = char.isalpha() and unicodedata.name(char, "").startswith("LATIN")
         # those of other blocks eSpeak cannot read
-        latin = ord(char) < 0x250 or 0x1E00 <= ord(char) < 0x1F00
-        letter = latin and char.isalpha()
+        letter = letter and (ord(char) < 0x250 or 0x1E00 <= ord(char) < 0x1F00)
         digit = char in "0123456789"
         if not (letter or digit or char in _PUNCTUATION or char in _SPOKEN_SIGNS):
             name = unicodedata.name(char, f"U+{ord(char):04X}")
