@@ -226,7 +226,12 @@ def _check_body(file: BinaryIO, header: Header, name: str, again: str) -> None:
 
 
 def read_body(file: BinaryIO, header: Header, frames: int = 512) -> Iterator[Tensor]:
-    """Codes `[K, f]`, int64, in pieces of at most `frames`, a multiple of 8."""
+    """Codes `[K, f]`, int64, in pieces of at most `frames`, a multiple of 8.
+
+    Raises ValueError for another number: a piece would begin inside a byte.
+    """
+    if frames < 8 or frames % 8:
+        raise ValueError(f"frames must be a multiple of 8, not {frames}")
     file.seek(_BODY)
     left = header.frames
     while left:

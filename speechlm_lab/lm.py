@@ -77,9 +77,8 @@ class LanguageModel(
     """Predicts the codes of a step from those of the steps before it.
 
     Steps are int64 `[B, K, S]`, laid out as the configuration's pattern says, each code
-    in 0..V, where V is the blank. With `texts`, beside them go a token that is said,
-    one that is to be heard now, and a place in the text, `[B, 3, S]` (see
-    `layout.Steps`), and with `roles` a role `[B, S]`.
+    in 0..V, where V is the blank. With `texts`, beside them goes what is seen of the
+    text, `[B, 5, S]` (see `layout.TextSlots`), and with `roles` a role `[B, S]`.
     """
 
     def __init__(self, config: LMConfig | None = None) -> None:

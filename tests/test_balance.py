@@ -82,6 +82,43 @@ def test_what_is_not_counted_moves_codes_and_is_not_balanced():
     assert use.sum().item() == pytest.approx(512, rel=1e-3)
 
 
+def test_what_is_not_counted_chooses_the_nearest_code():
+    points = skewed(256)
+    begin, counted = points[:V].clone(), torch.arange(256) < 128
+    codes = nearest(points, begin)
+    share = codes[counted].bincount(minlength=V) / 128 * V
+    distance = torch.cdist(points, begin).square().clamp(min=1e-6)
+    busy = (distance * share.clamp(min=1e-3) ** 2).argmin(1)
+    assert (busy != codes)[~counted].any(), "or it would make no difference"
+    chosen = torch.where(counted, busy, codes)
+    use = codes.bincount(minlength=V).float()
+    expected, _ = follow(begin, use, points, chosen, 0.98)
+    ours, _ = balance(points, begin, 2.0, counted, passes=1, batch=256)
+    assert torch.allclose(ours, expected, atol=1e-4)
+
+
+def test_in_the_end_means_settle():
+    points = torch.randn(64, 3, generator=seeded())
+    book = begin = points[:V].clone()
+    use = nearest(points, begin).bincount(minlength=V).float()
+    for decay in (0.98, 0.98, 0.98, 0.995, 0.995):
+        book, use = follow(book, use, points, nearest(points, book), decay)
+    ours, _ = balance(points, begin, 0.0, passes=5, batch=64, generator=seeded())
+    assert torch.allclose(ours, book, atol=1e-5)
+
+
+def test_each_pass_takes_the_points_in_another_order(monkeypatch):
+    orders, draw = [], torch.randperm
+
+    def noted(*size, **options):
+        orders.append(draw(*size, **options))
+        return orders[-1]
+
+    monkeypatch.setattr(torch, "randperm", noted)
+    balance(skewed(640), skewed(V), passes=3, batch=64, generator=seeded())
+    assert len(orders) == 3 and not torch.equal(orders[0], orders[1])
+
+
 def test_dimensions_of_weight_0_are_not_listened_to():
     points = torch.randn(4_000, 5, generator=seeded())
     weights = torch.tensor([1.0, 0.0, 1.0, 0.5, 0.0])
@@ -126,6 +163,22 @@ def test_every_level_of_a_residual_quantizer(config):
     again.load_state_dict(quantizer.state_dict())
     for one, other in zip(again.levels, books, strict=True):
         assert torch.equal(one.codebook, other)
+
+
+def test_each_level_has_its_gamma_and_the_frames_that_count():
+    torch.manual_seed(0)
+    quantizer, gammas = ResidualVQ(3, V, 3).eval(), (2.0, 0.5)
+    left = skewed(2_000).reshape(2, -1, 3)
+    counted = torch.arange(2_000).reshape(2, -1) < 1_000
+    quantizer.start(left, seeded())
+    begin = [level.codebook.clone() for level in quantizer.levels]
+    balance_levels(quantizer, left, gammas, counted)
+    for k, level in enumerate(quantizer.levels):
+        gamma = gammas[min(k, 1)]  # the last one holds for all further levels
+        points, counts = left.flatten(0, 1), counted.flatten()
+        book, _ = balance(points, begin[k], gamma, counts, generator=seeded(k))
+        assert torch.equal(level.codebook, book)
+        left = left - level.decode(level.encode(left))
 
 
 def test_levels_listen_to_what_they_listened_to():

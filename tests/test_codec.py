@@ -1,5 +1,6 @@
 """The toy codec: spectra, encode and decode, losses."""
 
+import copy
 from dataclasses import replace
 
 import librosa
@@ -155,6 +156,32 @@ def test_gradients_reach_the_encoder_from_every_level(level):
     assert codec.encoder.out.weight.grad.abs().sum() > 0
 
 
+def test_phones_are_read_off_the_first_code():
+    torch.manual_seed(0)
+    codec = Codec(TAUGHT).eval()
+    out = codec(noise())
+    chosen = codec.quantizer.levels[0].decode(out.codes[:, 0])
+    expected = codec.phones(TAUGHT.split(chosen)[2])
+    assert torch.allclose(out.phones, expected, atol=1e-5)
+
+
+def test_started_its_latents_are_principal_components(codec):
+    wave = noise(4)
+    codec.start(wave, torch.Generator().manual_seed(0))
+    mel, voice = codec.encoder.features(wave)
+    plain = codec.encoder.basis(mel.reshape(4, 10, -1))
+    spectrum = SMALL.split(codec.encoder(mel, voice))[0]
+    assert torch.allclose(spectrum, plain, atol=1e-6)
+
+
+def test_a_seed_fixes_a_start(codec):
+    other = copy.deepcopy(codec)
+    for each in (codec, other):
+        each.start(noise(4), torch.Generator().manual_seed(0))
+    for name, value in codec.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
 def test_started_it_already_speaks():
     """Principal components, source and filter, and no step of training."""
     torch.manual_seed(0)
@@ -262,10 +289,20 @@ def test_the_loss_counts_a_gain_in_decibels():
     assert loss(wave, 2 * wave).item() == pytest.approx(np.log10(2), rel=1e-3)
 
 
+def test_the_loss_is_deaf_below_its_floor():
+    quiet = 1e-6 * noise()
+    assert SpectralLoss()(quiet, 0.5 * quiet) == 0
+
+
 def test_the_loss_survives_silence():
     wave = torch.zeros(1, 4_000, requires_grad=True)
     SpectralLoss()(wave, noise(1, 4_000)).backward()
     assert wave.grad.isfinite().all()
+
+
+def test_the_loss_wants_waves_of_one_shape():
+    with pytest.raises(ValueError, match="one shape"):
+        SpectralLoss()(noise(1), noise(2))
 
 
 def test_it_learns_two_tones():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from speechlm_lab.codec import Codec, SpectralLoss, StridedCodec, StridedConfig
-from speechlm_lab.codec.streaming import Conv, Snake, UpConv, with_past
+from speechlm_lab.codec.streaming import ACTIVATIONS, Conv, Snake, UpConv, with_past
 from speechlm_lab.codec.strided import Encoder, ResidualUnit
 from speechlm_lab.quantize import VQConfig
 
@@ -157,6 +157,14 @@ def test_snake_is_as_defined():
     a = snake.log_a.exp()
     assert torch.allclose(snake(x), x + torch.sin(a * x).square() / a)
     assert torch.equal(snake(0 * x), 0 * x)
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
+def test_new_weights_make_up_for_what_the_activation_does_to_the_level(act):
+    torch.manual_seed(0)
+    layer = Conv(64, 256, 7, act=act, causal=True)
+    power = layer(torch.randn(4, 64, 400), {}).square().mean().item()
+    assert power == pytest.approx(1, abs=0.06)
 
 
 def test_a_zeroed_unit_is_the_identity():

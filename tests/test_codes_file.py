@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from speechlm_lab.codec import Codec, CodecConfig
 from speechlm_lab.codes_file import (
@@ -75,15 +76,32 @@ def test_a_code_takes_log2_v_bits(size):
     assert header.bitrate == 50 * 3 * np.log2(size)
 
 
+def test_what_is_read_in_pieces_of_the_usual_size_is_the_whole():
+    codes = random_codes(13, 512, 1_300)
+    data, header = written(codes, 512)
+    back = torch.cat(list(read_body(io.BytesIO(data), header)), dim=1)
+    assert torch.equal(back, codes)
+    with pytest.raises(ValueError, match="multiple of 8"):
+        next(read_body(io.BytesIO(data), header, 500))
+
+
 def test_the_bits_lie_as_documented():
     codes = torch.tensor([[5, 1], [0, 7]])  # frames (5, 0), (1, 7): 101 000 001 111
     assert pack(codes, 8) == bytes([0b10100000, 0b11110000])
     assert torch.equal(unpack(bytes([0b10100000, 0b11110000]), 2, 8, 2), codes)
 
 
-def test_codes_outside_the_codebook_are_not_written():
+@pytest.mark.parametrize("code", [16, -1])
+def test_codes_outside_the_codebook_are_not_written(code):
     with pytest.raises(ValueError, match=r"0\.\.15"):
-        pack(torch.tensor([[16]]), 16)
+        pack(torch.tensor([[code]]), 16)
+
+
+def test_the_report_gives_the_samples_at_both_rates():
+    sizes = {"original_rate": 8_000, "original_samples": 3_196}
+    report = written(random_codes(2, 16, 20), 16, **sizes)[1].report()
+    assert report["samples"] == 6_393
+    assert report["original_samples"] == 3_196
 
 
 def test_every_damaged_byte_is_noticed():
@@ -132,6 +150,7 @@ def test_the_words_name_the_fault():
     [
         {"frames": 3}, {"hop": 0}, {"codebook_size": 1}, {"original_rate": 0},
         {"original_samples": 2**60}, {"samples": 0}, {"levels": 0},
+        {"original_samples": 6_300},  # and 6,393 at the same rate
     ],
     ids=lambda changes: next(iter(changes)),
 )  # fmt: skip
@@ -154,3 +173,10 @@ def test_the_fingerprint_is_of_the_weights():
     with torch.no_grad():
         codec.quantizer.levels[1].codebook[3, 0] += 1e-6
     assert fingerprint(codec) != first
+
+
+def test_the_fingerprint_is_of_names_and_shapes_too():
+    one, two = nn.Linear(2, 3, bias=False), nn.Linear(3, 2, bias=False)
+    two.weight.data = one.weight.data.reshape(2, 3)
+    prints = {fingerprint(module) for module in (one, two, nn.Sequential(one))}
+    assert len(prints) == 3

@@ -151,6 +151,13 @@ def test_it_learns_what_heads_side_by_side_cannot():
     assert 0.3 < drawn[:, 0].float().mean() < 0.7
 
 
+def test_its_sizes_are_in_proportion_to_those_of_the_backbone():
+    sizes = {"width": 192, "layers": 6, "heads": 3, "kv_heads": 1, "hidden": 512}
+    small = LMConfig(**sizes, depth_layers=2, depth_width=128).of_depth
+    expected = {"width": 128, "layers": 2, "heads": 2, "kv_heads": 0, "hidden": 341}
+    assert {name: getattr(small, name) for name in sizes} == expected
+
+
 def test_one_level_and_blanks():
     alone = depth_of(LMConfig(**(vars(SMALL) | {"codebooks": 1})))
     assert alone(states(2, 5), codes()[:, :1]).shape == (2, 1, 5, V)

@@ -23,6 +23,7 @@ def test_reading_names_phones_marks_sounds_and_emotion():
     assert said == "<sad> h ə l ˈoʊ , [laugh] m aɪ k ˈæ t ?"
     assert layout.read("hi")[0] == "<any>"
     assert layout.read("hi,")[-1] == "." and layout.read("hi!")[-1] == "!"
+    assert " ".join(layout.read("hi; you")) == "<any> h ˈaɪ , j uː ."
 
 
 def test_every_item_is_read_as_it_is_spoken():
@@ -37,9 +38,13 @@ def test_every_item_is_read_as_it_is_spoken():
 
 def test_tokens_begin_where_their_sounds_do():
     item, tokens, first, _ = example()
-    spans = {t: f for t, f in zip(tokens, first.tolist(), strict=True)}
-    assert spans["[laugh]"] == pytest.approx(item.events[0].start * 50, abs=1)
-    assert first[1] == pytest.approx(item.phones[0].start * 50, abs=1)
+    phones = iter([phone for span in item.phones for phone in layout._parts(span)])
+    laughs, last = iter(item.events), None
+    for token, frame in zip(tokens[1:], first[1:].tolist(), strict=True):
+        if token not in ".,":
+            last = next(laughs if token[0] == "[" else phones)
+        time = last.end if token in ".," else last.start  # a mark is the pause after it
+        assert frame == pytest.approx(time * 50, abs=0.51), token
 
 
 def test_a_crowded_text_still_gives_each_token_a_frame():
@@ -111,6 +116,26 @@ def test_a_step_sees_what_the_step_before_it_predicts(with_text):
     assert torch.equal(babble.roles, steps.roles[kept])
 
 
+def test_the_next_token_may_be_left_unsaid():
+    _, tokens, first, frames = example()
+    ids = torch.tensor([layout.begin(t) for t in tokens])
+    codes = torch.zeros(2, frames, dtype=torch.long)
+    told, untold = (
+        layout.lay_out(codes[:, :3], ids, first, codes, BLANK, with_next=named)
+        for named in (True, False)
+    )
+    assert told.text[1].any() and not untold.text[1].any()
+    rest = [0, 2, 3, 4]
+    assert torch.equal(told.text[rest], untold.text[rest])
+
+
+def test_how_long_a_token_lasts_is_counted_up_to_the_longest():
+    ids = torch.tensor([layout.begin("<any>"), layout.begin("h")])
+    codes = torch.zeros(2, 200, dtype=torch.long)
+    steps = layout.lay_out(codes[:, :0], ids, torch.tensor([0, 150]), codes, BLANK)
+    assert steps.text[4].max() == layout.LONGEST
+
+
 def test_a_batch_is_filled_up_with_nothing():
     _, tokens, first, frames = example()
     ids = torch.tensor([layout.begin(t) for t in tokens])
@@ -120,6 +145,9 @@ def test_a_batch_is_filled_up_with_nothing():
     assert batch.codes.shape == (2, 2, len(rows[1].roles))
     assert (batch.next_codes[0, :, -6:] == BLANK).all()
     assert (batch.next_text[0, -6:] == layout.NO_TEXT).all()
+    assert (batch.codes[0, :, -6:] == BLANK).all()
+    assert (batch.text[0, :, -6:] == layout.NO_TEXT).all()
+    assert (batch.roles[0, -6:] == layout.LISTEN).all()
     assert torch.equal(batch.text[1], rows[1].text)
 
 
@@ -129,6 +157,8 @@ def test_a_long_text_is_cut_where_it_pauses():
     parts = layout.split(text, 30)
     assert all(len(layout.read(part)) <= 30 for part in parts)
     assert parts[0] == "The dog is here." and " ".join(parts) == text
+    two = "The dog is here. The cat is not."  # as much as there is room for
+    assert layout.split(f"{two} Where is it?", len(layout.read(two)))[0] == two
     assert layout.split("supercalifragilistic", 5) == ["supercalifragilistic"]
     assert len(layout.split("one two three four five six seven", 12)) > 1
     with pytest.raises(TextError):

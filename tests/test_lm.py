@@ -1,5 +1,7 @@
 """The language model: causal, cached, and the same arithmetic as Llama's."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -22,15 +24,18 @@ def codes(batch=2, frames=15, seed=0):
     return torch.randint(0, 11, (batch, 3, frames), generator=generator)
 
 
-def test_the_trunk_agrees_with_transformers_llama(model, monkeypatch):
+@pytest.mark.parametrize("base", [10_000.0, 10.0])
+def test_the_trunk_agrees_with_transformers_llama(model, base, monkeypatch):
     # its audio helpers, of no use here, would load torchaudio's compiled part
     monkeypatch.setattr("transformers.utils.is_torchaudio_available", lambda: False)
     from transformers import LlamaConfig, LlamaModel
 
+    weights, model = model.state_dict(), LanguageModel(replace(SMALL, rope_base=base))
+    model.load_state_dict(weights)
     llama = LlamaModel(
         LlamaConfig(
             vocab_size=1, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
-            num_attention_heads=2, rope_theta=10_000.0, rms_norm_eps=1e-6,
+            num_attention_heads=2, rope_theta=base, rms_norm_eps=1e-6,
         )
     ).eval()  # fmt: skip
     llama.norm.load_state_dict(model.norm.state_dict())
@@ -137,6 +142,27 @@ def test_grouped_queries_are_heads_that_share_their_keys():
     assert torch.allclose(one.out(looked), one(x, turn), atol=1e-6)
 
 
+@torch.no_grad()
+def test_the_attention_shown_is_that_of_the_layers(model):
+    x, turn = model.embed(codes()), rotations(0, 15, 12, 10_000.0)
+    for layer, weights in zip(model.layers, model.attention(x), strict=True):
+        values = layer.attention.split(layer.attention_norm(x), turn)[2]
+        looked = (weights @ values).transpose(1, 2).reshape(x.shape)
+        expected = x + layer.attention.out(looked)
+        expected += layer.feed_forward(layer.feed_forward_norm(expected))
+        x = layer(x, turn)
+        assert torch.allclose(x, expected, atol=1e-4)
+
+
+def test_places_in_a_text_begin_as_turns():
+    model = LanguageModel(LMConfig(texts=5, text_places=32))
+    table = model.text_embeddings[3].weight.detach()
+    alike = table @ table.T  # depends on how far two places are apart, on nothing else
+    for apart in (1, 7):
+        row = alike.diagonal(apart)
+        assert torch.allclose(row, row[:1].expand_as(row), rtol=1e-3)
+
+
 def test_it_learns_a_rule():
     # level k of frame f is f + k modulo 11: after a frame all is known
     torch.manual_seed(0)
@@ -177,3 +203,5 @@ def test_bad_input_is_refused(model):
         model(codes()[:, :2])
     with pytest.raises(ValueError, match="even width"):
         LMConfig(width=30, heads=4)
+    with pytest.raises(ValueError, match="cannot share"):
+        LMConfig(heads=3, kv_heads=2)

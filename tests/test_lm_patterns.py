@@ -155,7 +155,18 @@ def test_a_seed_fixes_what_is_generated(model):
     assert torch.equal(run(0), run(0))
     assert not torch.equal(run(0), run(1))
     assert 0 <= run(0).min() and run(0).max() < V, "no blank is ever drawn"
-    assert torch.equal(model.generate(codes(), 0), codes())
+
+
+def test_no_frame_more_gives_a_copy(model):
+    prompt = codes()
+    same = model.generate(prompt, 0)
+    assert torch.equal(same, prompt) and same.data_ptr() != prompt.data_ptr()
+
+
+def test_truncated_to_one_code_drawing_is_greedy(model):
+    best = model.generate(codes(), 5, temperature=0)
+    assert torch.equal(model.generate(codes(), 5, top_k=1), best)
+    assert torch.equal(model.generate(codes(), 5, top_p=1e-6), best)
 
 
 @torch.no_grad()
@@ -178,6 +189,18 @@ def test_masking_blanks_inputs_only(model):
     all_masked = model.nats(codes(), mask=1.0)
     assert all_masked.isfinite().all()
     assert not torch.allclose(all_masked, model.nats(codes()), atol=1e-3)
+
+
+def test_masking_blanks_whole_steps_in_each_row_by_itself(monkeypatch):
+    model, seen = model_of("parallel"), []
+    embed = model.embed
+    monkeypatch.setattr(model, "embed", lambda x: seen.append(x) or embed(x))
+    torch.manual_seed(0)
+    model.nats(codes(batch=200), mask=0.3)
+    blank = seen[0][..., 1:] == V
+    assert torch.equal(blank.any(1), blank.all(1)), "all levels of a step"
+    assert not torch.equal(blank[0], blank[1])
+    assert blank.float().mean().item() == pytest.approx(0.3, abs=0.04)
 
 
 def test_the_weights_are_those_that_the_pattern_needs(model):

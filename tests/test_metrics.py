@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import entropy
 
-from speechlm_lab.audio import AudioError
+from speechlm_lab.audio import AudioError, resample
 from speechlm_lab.codec.descript import import_dac
 from speechlm_lab.metrics import (
     bitrate,
@@ -64,13 +64,14 @@ def test_mel_distance_is_deaf_below_its_floor():
     assert mel_distance(wave / 2, wave) == 0
 
 
-def test_mel_distance_agrees_with_librosa():
+@pytest.mark.parametrize("rate", [16_000, 8_000])
+def test_mel_distance_agrees_with_librosa(rate):
     waves = noise(seed=1), syllables(1.0, seed=2)
 
     def db(wave):
         mel = librosa.feature.melspectrogram(
             y=wave.numpy(),
-            sr=16_000,
+            sr=rate,
             n_fft=1024,
             hop_length=256,
             n_mels=80,
@@ -80,7 +81,7 @@ def test_mel_distance_agrees_with_librosa():
         return 20 * np.log10(np.maximum(mel, 1e-3))
 
     expected = np.abs(db(waves[0]) - db(waves[1])).mean()
-    assert mel_distance(*waves) == pytest.approx(expected, rel=1e-4)
+    assert mel_distance(*waves, rate) == pytest.approx(expected, rel=1e-4)
 
 
 def test_si_sdr_of_orthogonal_noise_is_the_ratio_of_the_powers():
@@ -114,6 +115,13 @@ def test_stoi_agrees_with_another_implementation():
     assert stoi(wave, reference) == pytest.approx(expected, abs=0.01)
 
 
+def test_stoi_is_deaf_above_its_bands_at_any_rate():
+    reference = resample(syllables(3.0), 16_000, 24_000)
+    time = torch.arange(len(reference)) / 24_000
+    whistle = 0.3 * torch.sin(2 * math.pi * 6_000 * time)
+    assert stoi(reference + whistle, reference, 24_000) > 0.99
+
+
 @pytest.mark.parametrize("measure", QUALITY)
 def test_waves_that_cannot_be_compared_are_refused(measure):
     wave = noise()
@@ -133,6 +141,7 @@ def test_stoi_refuses_what_it_has_no_value_for():
         stoi(short, short)
     with pytest.raises(AudioError, match="8000 Hz"):
         stoi(noise(), noise(), 8_000)
+    assert stoi(noise(), noise(), 10_000) == pytest.approx(1), "the lowest rate"
 
 
 def test_pesq_refuses_other_rates_and_short_waves():

@@ -37,10 +37,12 @@ CONFIGS = [
 every_config = pytest.mark.parametrize("config", CONFIGS, ids=str)
 
 
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
 def latents(batch=4, frames=50, width=6, seed=0):
-    return torch.randn(
-        batch, frames, width, generator=torch.Generator().manual_seed(seed)
-    )
+    return torch.randn(batch, frames, width, generator=seeded(seed))
 
 
 # One codebook
@@ -64,7 +66,7 @@ def test_nearest_codes_agree_with_scipy():
 
 def test_kmeans_comes_near_sklearn():
     points = latents(1, 2000, 4)[0]
-    centres = kmeans(points, 20, 30, torch.Generator().manual_seed(0))
+    centres = kmeans(points, 20, 30, seeded())
     inertia = torch.cdist(points, centres).min(1).values.square().sum().item()
     reference = KMeans(20, n_init=3, random_state=0).fit(points.numpy()).inertia_
     assert inertia < 1.05 * reference
@@ -72,8 +74,11 @@ def test_kmeans_comes_near_sklearn():
 
 def test_kmeans_is_reproducible_and_wants_enough_points():
     points = latents(1, 100, 4)[0]
-    one, two = (kmeans(points, 8, 5, torch.Generator().manual_seed(1)) for _ in "ab")
-    assert torch.equal(one, two)
+    crowded = points.clone()
+    crowded[10:] = 0  # so that most centres lose all their points, and are moved
+    for x in (points, crowded):
+        one, two = (kmeans(x, 8, 5, seeded(1)) for _ in "ab")
+        assert torch.equal(one, two)
     with pytest.raises(ValueError, match="pool more latents"):
         kmeans(points, 101)
 
@@ -125,7 +130,7 @@ def test_they_agree_at_any_size(config, K, V, D, F, seed):
 def test_more_levels_come_closer():
     quantizer = ResidualVQ(6, 32, 6)
     z = latents(8, 200)
-    quantizer.start(z, torch.Generator().manual_seed(0))
+    quantizer.start(z, seeded())
     codes = quantizer.encode(z)
     errors = [
         (z - quantizer.decode(codes, levels=k)).square().mean() for k in range(1, 7)
@@ -139,10 +144,26 @@ def test_start_uses_the_codes(config):
     torch.manual_seed(0)
     quantizer = ResidualVQ(3, 32, 6, config=config)
     z = latents(8, 200)
-    quantizer.start(z, torch.Generator().manual_seed(0))
+    quantizer.start(z, seeded())
     used = [len(level.unique()) for level in quantizer.encode(z).unbind(1)]
     # by direction two centres may share one, and the longer of them is never needed
     assert min(used) == 32 if not config.by_direction else min(used) >= 24
+
+
+def test_a_seed_fixes_a_start():
+    one, two = ResidualVQ(3, 16, 6), ResidualVQ(3, 16, 6)
+    for quantizer in (one, two):
+        quantizer.start(latents(), seeded())
+    for a, b in zip(one.levels, two.levels, strict=True):
+        assert torch.equal(a.codebook, b.codebook)
+
+
+def test_a_start_forgets_how_much_codes_were_used():
+    quantizer = VectorQuantizer(16, 6)
+    quantizer(latents())
+    assert not (quantizer.use == 1).all()
+    quantizer.start(latents())
+    assert (quantizer.use == 1).all()
 
 
 def test_the_gradient_passes_straight_through():
@@ -189,6 +210,14 @@ def test_every_level_reaches_the_encoder_and_the_projections(config):
         for name, p in quantizer.levels[k].named_parameters():
             if name in alone:
                 assert torch.allclose(p.grad, alone[name] / 3, atol=1e-7), name
+
+
+def test_what_is_not_listened_to_costs_no_commitment():
+    weights = torch.tensor([1.0, 0.0, 1.0, 0.5, 0.0, 1.0])
+    quantizer, z = VectorQuantizer(16, 6, weights=weights).eval(), latents()
+    out = quantizer(z)
+    expected = ((z - out.latents) * weights).square().mean()
+    assert out.commitment.item() == pytest.approx(expected.item())
 
 
 def test_projections_learn_from_what_is_decoded():
@@ -242,6 +271,17 @@ def test_without_memory_running_means_are_means():
     assert use.tolist() == [17, 17, 16, 0]
 
 
+def test_each_level_learns_from_what_is_left_to_it():
+    config = VQConfig(decay=0.0, restart_below=0)
+    quantizer, z = ResidualVQ(2, 16, 6, 0, config), latents()
+    codes = quantizer.encode(z)
+    left = z - quantizer.decode(codes, levels=1)
+    quantizer(z)
+    for v in codes[:, 1].unique():
+        mean = left[codes[:, 1] == v].mean(0)
+        assert torch.allclose(quantizer.levels[1].codebook[v], mean, atol=1e-5)
+
+
 def test_restarts_touch_the_dead_only():
     codebook, points = torch.zeros(4, 6), latents()[0]
     use = torch.tensor([8.0, 0.1, 4.0, 0.0])  # a tenth of the mean is 0.3025
@@ -289,12 +329,20 @@ def test_dropout_decodes_from_the_first_levels():
     assert matches.any(1).all(), "each prefix occurs among 64 items"
 
 
+def test_dropout_is_the_share_of_items_whose_levels_are_drawn():
+    torch.manual_seed(0)
+    kept = ResidualVQ(4, 16, 6, dropout=0.2).kept_levels(10_000)
+    fewer = (kept < 4).float().mean().item()  # one draw in four is of all levels
+    assert fewer == pytest.approx(0.2 * 3 / 4, abs=0.015)
+
+
 @pytest.mark.parametrize(
     ("codes", "levels", "message"),
     [
         (torch.zeros(1, 3, 2, dtype=torch.long), None, "1 <= k <= 2"),
         (torch.zeros(1, 2, 2, dtype=torch.long), 3, "levels must lie in 1..2"),
         (torch.full((1, 2, 2), 16), None, "0..15"),
+        (torch.full((1, 2, 2), -1), None, "0..15"),
     ],
 )
 def test_bad_codes_are_refused(codes, levels, message):
@@ -400,8 +448,9 @@ def test_values_beyond_the_grid_go_to_its_ends():
 def test_fsq_refuses_what_is_not_on_its_grid():
     with pytest.raises(ValueError, match="2 levels or more"):
         FSQ((8, 1))
-    with pytest.raises(ValueError, match=r"0\.\.14"):
-        FSQ((5, 3)).decode(torch.tensor([[15]]))
+    for code in (15, -1):
+        with pytest.raises(ValueError, match=r"0\.\.14"):
+            FSQ((5, 3)).decode(torch.tensor([[code]]))
     with pytest.raises(ValueError, match=r"\[B, F, 2\]"):
         FSQ((5, 3)).encode(torch.zeros(1, 2, 7))
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,9 +12,9 @@ from speechlm_lab import layout
 from speechlm_lab.codec import Codec, CodecConfig
 from speechlm_lab.lm import LanguageModel, LMConfig
 from speechlm_lab.recipes import speechlm as recipes
-from speechlm_lab.recipes.speechlm import SpeechLMRecipe, steps_loss
+from speechlm_lab.recipes.speechlm import SpeechLMRecipe, measure, steps_loss
 from speechlm_lab.recipes.utterances import UtteranceConfig
-from speechlm_lab.recogniser import PhoneErrors
+from speechlm_lab.recogniser import PhoneErrors, fold
 from speechlm_lab.speaking import SpeakConfig
 from speechlm_lab.speechlm import SpeechLM
 from speechlm_lab.train import TrainConfig
@@ -74,6 +75,15 @@ def test_masking_hides_codes_of_speech_alone(monkeypatch):
     assert torch.allclose(steps_loss(model, batch, mask=1.0), expected, atol=1e-5)
 
 
+def test_a_mask_is_the_largest_share_that_is_hidden(monkeypatch):
+    torch.manual_seed(0)
+    model, batch = LanguageModel(SMALL), steps()
+    plain = steps_loss(model, batch)
+    draws = iter([torch.ones(2, 1), torch.full(batch.roles.shape, 0.5)])
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: next(draws))
+    assert torch.equal(steps_loss(model, batch, mask=0.4), plain)
+
+
 def test_it_learns_to_say_one_thing():
     torch.manual_seed(0)
     model = LanguageModel(replace(SMALL, width=48, hidden=96))
@@ -108,6 +118,68 @@ def small(folder, **settings):
         speak=SpeakConfig(sharpness=(1.0, 1.5), pace=0.2),
         **settings,
     )
+
+
+def first_loss(recipe, folder, monkeypatch):
+    """What the recipe's loss is at step 0."""
+    found = {}
+
+    def train(model, loss, *_):
+        found.update(loss(0))
+        return SimpleNamespace(finished=False)
+
+    monkeypatch.setattr(recipes, "train", train)
+    recipe.run(folder / "lm")  # where its utterances are already
+    return found
+
+
+def test_the_loss_is_weighted(folder, monkeypatch):
+    found = first_loss(small(folder), folder, monkeypatch)
+    expected = (2 * found["level_0"] + found["level_1"] + found["text"]) / 4
+    assert torch.allclose(found["loss"], expected)
+
+
+def test_it_trains_with_its_mask_on_batches_of_its_seed(folder, monkeypatch):
+    asked = []
+
+    def noted(model, batch, mask=0.0):
+        asked.append((batch.codes, mask))
+        return steps_loss(model, batch, mask)
+
+    monkeypatch.setattr(recipes, "steps_loss", noted)
+    recipe = small(folder, mask=0.7)
+    other = replace(recipe, train=replace(recipe.train, seed=1))
+    for each in (recipe, recipe, other):
+        first_loss(each, folder, monkeypatch)
+    (one, again, two), masks = zip(*asked, strict=True)
+    assert masks == (0.7, 0.7, 0.7)
+    assert torch.equal(one, again)
+    assert one.shape != two.shape or not torch.equal(one, two)
+
+
+def test_speech_is_measured_beside_the_original_and_what_the_codec_makes_of_it(
+    monkeypatch,
+):
+    torch.manual_seed(0)
+    codec = Codec(CODEC).eval()
+    truth = recipes.speak(recipes.test_sentences()[0], "held-out:0", seed=0)
+    through = codec.decode(codec.encode(truth.wave[None]), 2)[0]  # levels of the model
+    right, said = fold(truth.phones), torch.zeros(9)
+    heard = [(said, []), (through, right[1:]), (truth.wave, right)]
+
+    def phones(wave):
+        return next(found for known, found in heard if torch.equal(known, wave))
+
+    monkeypatch.setattr(
+        recipes, "load_recogniser", lambda: SimpleNamespace(phones=phones)
+    )
+    utterance = SimpleNamespace(wave=said, ended=False)
+    model = SimpleNamespace(
+        codec=codec, lm=LanguageModel(SMALL), speak=lambda *_, **__: utterance
+    )
+    assert list(measure(model, 1).values()) == [
+        "100.0%", f"{1 / len(right):.1%}", "0.0%", "1 of 1"
+    ]  # fmt: skip
 
 
 def test_looking_on_the_way_changes_nothing(folder, monkeypatch, capsys):

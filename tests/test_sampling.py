@@ -1,5 +1,7 @@
 """Sampling from logits."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -229,7 +231,8 @@ def test_sample_is_the_thin_form():
     "options",
     [
         {"temperature": -1},
-        {"temperature": float("nan")},
+        {"temperature": math.nan},
+        {"temperature": math.inf},
         {"top_k": 0},
         {"top_p": 0.0},
         {"top_p": 1.5},
@@ -243,13 +246,15 @@ def test_settings_out_of_range_are_refused(options):
 
 
 def test_bad_penalties_and_scales_are_refused():
-    with pytest.raises(ValueError, match="penalty must"):
-        Sampling(penalty=0)
+    for penalty in (0, math.inf):
+        with pytest.raises(ValueError, match="penalty must"):
+            Sampling(penalty=penalty)
     with pytest.raises(ValueError, match="needs recent codes"):
         Sampling(penalty=1.2).draw(logits(2, 5))
     with pytest.raises(ValueError, match="in the rows of logits"):
         penalise_repetition(logits(2, 5), codes(3, 4, below=5), 1.2)
-    with pytest.raises(ValueError, match="scale must"):
-        guide(logits(2, 5), logits(2, 5), -1)
+    for scale in (-1, math.inf):
+        with pytest.raises(ValueError, match="scale must"):
+            guide(logits(2, 5), logits(2, 5), scale)
     with pytest.raises(ValueError, match="one shape"):
         guide(logits(2, 5), logits(2, 6), 2)

@@ -14,6 +14,7 @@ from speechlm_lab.recipes.speaker import (
 )
 from speechlm_lab.shipped import CHECKPOINTS
 from speechlm_lab.speaker import (
+    AttentivePooling,
     SpeakerConfig,
     SpeakerEncoder,
     load_speaker_encoder,
@@ -46,6 +47,17 @@ def test_embeddings_have_length_one_and_ignore_loudness_and_company(wave):
     for row, clip in zip(found, batch, strict=True):
         alone = model.embed(clip)
         assert alone.shape == (16,) and torch.allclose(alone, row, atol=1e-4)
+
+
+def test_pooling_is_a_mean_and_a_deviation_over_time():
+    torch.manual_seed(0)
+    pool, x = AttentivePooling(4, 8), torch.randn(2, 4, 9)
+    twice = x.repeat(1, 1, 2)
+    assert torch.allclose(pool(twice), pool(x), atol=1e-6), "how long counts nothing"
+    mean, deviation = pool(x[:, :, :1].expand(2, 4, 9)).chunk(2, dim=1)
+    assert torch.allclose(mean, x[:, :, 0], atol=1e-5)
+    floor = torch.full((2, 4), 1e-4).sqrt()  # of what never changes
+    assert torch.allclose(deviation, floor, atol=1e-3)
 
 
 @pytest.mark.parametrize(

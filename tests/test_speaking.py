@@ -9,7 +9,7 @@ from speechlm_lab import layout
 from speechlm_lab.lm import LanguageModel, LMConfig
 from speechlm_lab.memory import Memory, hear
 from speechlm_lab.sampling import guide
-from speechlm_lab.speaking import SpeakConfig, Speaking, babble
+from speechlm_lab.speaking import SpeakConfig, Speaking, babble, draw
 from speechlm_lab.stepping import Codebooks
 
 SMALL = LMConfig(
@@ -24,6 +24,14 @@ TOKENS = torch.tensor([layout.begin(t) for t in layout.read("hi, you.")])
 def model():
     torch.manual_seed(0)
     return LanguageModel(SMALL).eval()
+
+
+@pytest.fixture
+def loud(model):
+    """Away from the small start, so that it has something to say."""
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    return model
 
 
 def run(model, seed=0, prompt=4, **settings):
@@ -56,6 +64,11 @@ def test_a_seed_fixes_what_is_said(model):
     assert torch.equal(run(model, 1)[1], run(model, 1)[1])
     assert not torch.equal(run(model, 1, temperature=1.0)[1][:, :9],
                            run(model, 2, temperature=1.0)[1][:, :9])  # fmt: skip
+
+
+def test_pace_spreads_durations_around_the_median(loud):
+    levels = [run(loud, s, pace=1.0, longest=2)[0]._ends_below for s in range(60)]
+    assert 0 <= min(levels) < 0.2 and 0.8 < max(levels) <= 1
 
 
 def test_its_probabilities_are_those_of_training(model):
@@ -107,6 +120,16 @@ def test_fewer_levels_are_the_first_ones_of_all(model):
         assert torch.allclose(heard, vectors[:2], atol=1e-6)
 
 
+def test_the_first_level_has_one_sharpness_and_the_others_another(loud):
+    prompt = torch.arange(12).view(3, 4) % SMALL.codebook_size
+    config = SpeakConfig(guidance=1.0, sharpness=(1.0, 3.0))
+    speaking = Speaking(loud, prompt, TOKENS, BOOKS, config)
+    scores = speaking.memory.code_logits()[0].log_softmax(-1)
+    sharp = torch.tensor([[1.0], [3.0], [3.0]])
+    expected = Codebooks(BOOKS).means(sharp * scores)
+    assert torch.allclose(speaking.choose()[1], expected, atol=1e-5)
+
+
 def test_levels_may_have_temperatures_of_their_own(model):
     run(model, temperature=(0.0, 0.5, 1.0))
     with pytest.raises(ValueError, match="temperatures"):
@@ -119,6 +142,39 @@ def test_left_free_it_strays(model):
     speaking, codes = run(model, follow=False, longest=60)
     assert speaking.tokens != [*TOKENS.tolist(), layout.begin(layout.END)]
     assert codes.shape[1] <= 60
+
+
+@pytest.mark.parametrize("temperature", [1.0, (1.0, 1.0, 1.0)])
+@pytest.mark.parametrize("truncated", [{"top_k": 1}, {"top_p": 1e-6}])
+def test_drawn_codes_are_truncated(temperature, truncated):
+    logits = torch.randn(3, 11, generator=torch.Generator().manual_seed(0))
+    config = SpeakConfig(temperature=temperature, **truncated)
+    codes = draw(logits, config, torch.Generator())
+    assert torch.equal(codes, logits.argmax(-1))
+
+
+def test_left_free_it_draws_its_text_at_a_temperature_of_its_own(loud):
+    settings = {"follow": False, "temperature": 0.0, "longest": 40}
+    greedy, drawn = (
+        [run(loud, s, text_temperature=t, **settings)[0].tokens for s in range(4)]
+        for t in (0.0, 1.0)
+    )
+    assert greedy == greedy[:1] * 4 and drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize("follow", [True, False])
+def test_only_where_it_follows_the_text_it_is_told_what_comes_next(
+    loud, follow, monkeypatch
+):
+    seen, advance = [], Memory.advance
+
+    def noted(self, codes, text):
+        seen.append(text)
+        advance(self, codes, text)
+
+    monkeypatch.setattr(Memory, "advance", noted)
+    run(loud, follow=follow, longest=9)
+    assert bool(torch.stack(seen)[:, 1].any()) == follow
 
 
 @pytest.mark.parametrize("given", [0, 1, 5])
@@ -168,6 +224,16 @@ def test_the_others_are_heard_as_means(model):
         run(model, temperature=0.0),
     )
     assert torch.equal(sharp[1], drawn[1])
+
+
+@pytest.mark.parametrize("drawn", [1, 2])
+def test_some_levels_may_be_drawn_and_the_others_heard_as_means(loud, drawn):
+    greedy = {"temperature": 0.0, "sharpness": (1e9, 1e9), "longest": 20}
+    some, codes = run(loud, drawn=drawn, **greedy)
+    every, same = run(loud, drawn=3, **greedy)
+    assert torch.equal(codes, same)
+    for one, other in zip(some.frames, every.frames, strict=True):
+        assert torch.allclose(one.latent, other.latent, atol=1e-5)
 
 
 def test_the_second_row_is_the_sequence_without_a_text(model):
@@ -275,8 +341,9 @@ def test_the_voice_can_be_followed_more_closely(model):
     "wrong",
     [
         {"voice_guidance": float("nan")}, {"guidance": float("inf")},
-        {"pace": float("nan")}, {"sharpness": (1.0, -1.0)}, {"longest": 0},
-        {"longest_token": 0}, {"timbre": 1.5}, {"temperature": float("nan")},
+        {"pace": float("nan")}, {"pace": -0.1}, {"drawn": -1}, {"longest": 0},
+        {"sharpness": (1.0, -1.0)}, {"sharpness": (0.0, 1.0)}, {"longest_token": 0},
+        {"timbre": 1.5}, {"temperature": float("nan")},
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused(wrong):

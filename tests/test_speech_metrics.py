@@ -3,6 +3,7 @@
 import math
 
 import librosa
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from speechlm_lab.audio import AudioError
 from speechlm_lab.corpus.tiny_voices import SAMPLE_RATE, speak
 from speechlm_lab.metrics import mel_distance
 from speechlm_lab.recogniser import PHONES, fold, load_recogniser, phone_errors
+from speechlm_lab.spectral import log_mel
 from speechlm_lab.speech_metrics import (
     Failures,
     aligned_mel_distance,
@@ -35,6 +37,7 @@ phones = st.lists(st.sampled_from(PHONES[:4]), max_size=8)
         ("Don't — it’s [laugh] well-known!", "dont its well known"),
         ("and/or  3 \n cups?", "and or 3 cups"),
         ("[sigh]", ""),
+        ("ﬁne Ｔea", "fine tea"),  # a ligature, a letter of full width
     ],
 )
 def test_texts_are_compared_without_case_and_punctuation(text, plain):
@@ -108,6 +111,24 @@ def test_tempo_counts_for_nothing_here_and_for_much_in_the_plain_distance(speed)
         assert plain > 2 + 2 * aligned
 
 
+@pytest.mark.parametrize("rate", [16_000, 8_000])
+def test_the_way_through_both_is_the_cheapest_of_the_symmetric_form(rate):
+    waves = melody(1.0)[:9_000], melody(0.8)[2_000:9_000]
+    waves = [0.1 * wave / wave.square().mean().sqrt() for wave in waves]
+    one, other = (
+        log_mel(wave, -60, sample_rate=rate, n_fft=1024, hop=256, n_mels=80)
+        for wave in waves
+    )
+    cost = (one[:, :, None] - other[:, None]).abs().mean(0).numpy()
+    total = np.full((len(cost) + 1, cost.shape[1] + 1), np.inf)
+    total[0, 0] = 0
+    for i, j in np.ndindex(cost.shape):
+        alone = min(total[i, j + 1], total[i + 1, j]) + cost[i, j]
+        total[i + 1, j + 1] = min(alone, total[i, j] + 2 * cost[i, j])
+    expected = total[-1, -1] / sum(cost.shape)
+    assert aligned_mel_distance(*waves, rate) == pytest.approx(expected, rel=1e-4)
+
+
 def test_stretched_speech_is_nearer_than_other_words(spoken):
     wave, again, other = (item.wave for item in spoken)
     for speed in (0.8, 1.25):
@@ -159,6 +180,15 @@ def test_planted_failures_are_found_wherever_they_are(at):
     assert count_failures(twice, ASKED) == Failures(1, 1, repeated=1)
     few = ASKED[:at] + ASKED[at + 3 :]
     assert count_failures(few, ASKED).failed == 0
+
+
+def test_how_many_phones_make_a_skipped_stretch_can_be_set():
+    left_out = ASKED[:6] + ASKED[8:]
+    assert count_failures(left_out, ASKED).skipped == 0
+    assert count_failures(left_out, ASKED, run=2).skipped == 1
+    twice = ASKED[:8] + ASKED[6:]
+    assert count_failures(twice, ASKED).repeated == 0
+    assert count_failures(twice, ASKED, run=2).repeated == 1
 
 
 def test_no_end_and_a_wrong_voice_are_found():

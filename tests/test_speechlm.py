@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from speechlm_lab import layout
+from speechlm_lab import speechlm as module
 from speechlm_lab.audio import AudioError
 from speechlm_lab.codec import Codec, CodecConfig
 from speechlm_lab.corpus.text import TextError
 from speechlm_lab.lm import LanguageModel, LMConfig
 from speechlm_lab.speaking import SpeakConfig
 from speechlm_lab.speechlm import SpeechLM, prepare_voice
+from speechlm_lab.timbre import Timbre
 
 CODEC = CodecConfig(
     width=16, fine_width=12, encoder_layers=1, decoder_layers=1, fine_layers=1,
@@ -88,16 +90,39 @@ def test_it_speaks_what_it_is_given(speaker, wave):
     assert torch.equal(cloned.codes, said.codes)
 
 
-def test_a_long_text_is_said_in_pieces(speaker):
-    text = "The dog is here. The cat is not here yet. Where is it, then? " * 3
-    said = speaker.speak(text, seed=1)
-    count = len(layout.split(text))
-    assert count > 1 and sum(s.label == "<any>" for s in said.tokens) == count
+LONG = "The dog is here. The cat is not here yet. Where is it, then? " * 3
+
+
+def test_a_long_text_is_said_in_pieces_each_in_the_emotion(speaker):
+    said = speaker.speak(LONG, emotion="sad", seed=1)
+    count = len(layout.split(LONG))
+    opened = [s.label for s in said.tokens if s.label[0] == "<"]
+    assert count > 1 and opened == ["<sad>"] * count
     starts = [s.start for s in said.tokens]
     assert starts == sorted(starts)
 
 
+def test_a_text_has_ended_if_all_its_pieces_have(speaker):
+    speaker.lm.text_head.weight.data[:] = 0  # each token then lasts a frame
+    pieces = layout.split(LONG + "Hi.")
+    counts = [len(layout.read(piece)) for piece in pieces]
+    config = replace(speaker.config, longest=counts[-1] + 5)
+    assert counts[0] > config.longest
+    assert speaker.speak(pieces[-1], config=config).ended
+    assert not speaker.speak(LONG + "Hi.", config=config).ended
+
+
 TEXT = "the dog is here, the cat is there, and who are you?"
+
+
+def test_another_seed_says_it_in_another_way(speaker, wave):
+    config = replace(speaker.config, drawn=2, temperature=1.0)
+    one, again, other = (
+        speaker.speak(TEXT, wave, seed=seed, config=config) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one.wave, again.wave)
+    shapes = one.latents.shape, other.latents.shape
+    assert shapes[0] != shapes[1] or not torch.equal(one.latents, other.latents)
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 64])
@@ -123,6 +148,18 @@ def test_speech_is_moved_to_the_timbre_of_the_voice(speaker, wave):
     assert torch.equal(still.latents[..., spectrum:], moved.latents[..., spectrum:])
 
 
+def test_one_timbre_is_kept_through_all_pieces(speaker, wave, monkeypatch):
+    made = []
+
+    def noted(*arguments):
+        made.append(Timbre(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(module, "Timbre", noted)
+    said = speaker.speak(LONG, wave, seed=1)
+    assert len(made) == 1 and made[0].frames == said.codes.shape[2]
+
+
 def test_a_voice_that_was_heard_is_the_same_voice(speaker, wave):
     heard = speaker.hear(wave)
     assert speaker.hear(heard) is heard
@@ -138,10 +175,22 @@ def test_a_text_model_babbles_too(speaker, wave):
     assert torch.equal(out.codes[..., :25], prompt) and out.codes.shape[2] == 50
 
 
-def test_a_voice_is_brought_to_one_level_and_cut(wave):
+@pytest.mark.parametrize("which", ["model", "speaker"])
+def test_truncated_to_one_code_a_continuation_is_the_likeliest(which, wave, request):
+    model = request.getfixturevalue(which)
+    best = model.continue_(wave, 0.5, temperature=0).codes
+    for truncated in ({"top_k": 1}, {"top_p": 1e-6}):
+        codes = model.continue_(wave, 0.5, temperature=1.0, **truncated).codes
+        assert torch.equal(codes, best)
+
+
+def test_a_voice_is_cut_and_brought_to_one_level(wave):
     loud, quiet = prepare_voice(wave, 16_000), prepare_voice(wave / 9, 16_000)
     assert torch.allclose(loud, quiet, atol=1e-5)
     assert len(prepare_voice(wave.repeat(8), 16_000)) == 48_000
+    louder_later = torch.cat([wave.repeat(6)[:48_000], 2 * wave])
+    for voice in (loud, prepare_voice(louder_later, 16_000)):
+        assert voice.square().mean().sqrt().item() == pytest.approx(0.063, rel=1e-3)
 
 
 def test_a_voice_is_heard_from_where_it_begins(wave):

@@ -13,6 +13,7 @@ SMALL = LMConfig(
     codebooks=3, codebook_size=11, width=24, layers=2, heads=6, hidden=40,
     texts=9, roles=2, text_places=16,
 )  # fmt: skip
+CODES_ALONE = {**vars(SMALL), "texts": 0, "roles": 0}
 
 
 def loud(model):
@@ -54,8 +55,9 @@ def test_it_goes_on_with_the_numbers_of_the_model(rows, kv_heads, given):
 
 
 @torch.no_grad()
-def test_positions_can_be_given():
-    model = loud(LanguageModel(LMConfig(**{**vars(SMALL), "texts": 0, "roles": 0})))
+@pytest.mark.parametrize("base", [10_000.0, 10.0])
+def test_positions_can_be_given(base):
+    model = loud(LanguageModel(LMConfig(**{**CODES_ALONE, "rope_base": base})))
     codes, _ = sequence(2, 8)
     positions = torch.tensor([0, 1, 2, 3, 700, 1, 2, 3])
     whole = model(codes, positions=positions)
@@ -68,9 +70,24 @@ def test_positions_can_be_given():
 
 
 @torch.no_grad()
-def test_a_trunk_begins_from_nothing():
+def test_scores_too_large_for_an_exponential_are_no_trouble():
     torch.manual_seed(0)
-    model = loud(DepthTransformer(LMConfig(codebooks=4, width=24, heads=2, hidden=40)))
+    model = loud(LanguageModel(LMConfig(**CODES_ALONE)))
+    for layer in model.layers:
+        layer.attention.qkv.weight.mul_(20)
+    codes, _ = sequence(2, 6)
+    stepper = Stepper(model, [KVCache() for _ in model.layers])
+    for s in range(6):
+        x = stepper(codes[..., s])
+    assert torch.allclose(stepper.logits(x), model(codes)[:, :, 5], atol=1e-2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("base", [10_000.0, 10.0])
+def test_a_trunk_begins_from_nothing(base):
+    torch.manual_seed(0)
+    sizes = {"codebooks": 4, "width": 24, "heads": 2, "hidden": 40, "rope_base": base}
+    model = loud(DepthTransformer(LMConfig(**sizes)))
     x = torch.randn(3, 5, 24)
     trunk = Trunk(model.layers, model.norm, model.config, room=2)
     each = [torch.from_numpy(trunk(x[:, s].numpy())) for s in range(5)]

@@ -40,6 +40,16 @@ def test_a_share_of_0_moves_nothing():
     assert torch.equal(moved(said, latents(30, 1), 0.0), said)
 
 
+def test_the_first_frames_by_hand():
+    voice, said = latents(7, 1, mean=3.0), latents(2)
+    missing = voice.mean(0) - said
+    # as if five frames before had missed nothing
+    expected = torch.stack([0.5 * missing[0] / 6, 0.5 * missing.sum(0) / 7])
+    gained = moved(said, voice, 0.5) - said
+    part = slice(1, SPECTRUM)
+    assert torch.allclose(gained[:, part], expected[:, part], atol=1e-5)
+
+
 def test_later_frames_play_no_part():
     voice, one, two = latents(30, 1), latents(20), latents(20)
     two[12:] += 5.0

@@ -8,6 +8,8 @@ import torch
 from speechlm_lab.codec.voice import (
     REFERENCE,
     PitchTracker,
+    Voice,
+    detuned,
     pulses,
     segments,
     steady_noise,
@@ -69,6 +71,12 @@ def test_loudness_does_not_count():
     wave = 0.2 * train(150)[None]
     quiet, loud = TRACKER(0.05 * wave), TRACKER(wave)
     assert torch.allclose(quiet.octaves, loud.octaves, atol=0.02)
+
+
+def test_sharp_and_flat_are_both_out_of_tune_as_far_as_there_is_a_pitch():
+    voice = Voice(torch.zeros(1, 2), torch.tensor([[1.0, 0.5]]))
+    off = detuned(torch.tensor([[2 * REFERENCE, REFERENCE / 2]]), voice)
+    assert off.item() == pytest.approx((1 * 1 + 1 * 0.5**2) / 2)  # an octave each
 
 
 def test_likeness_is_the_autocorrelation_over_that_of_the_window():

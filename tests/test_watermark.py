@@ -63,10 +63,27 @@ class TestEmbed:
         pytest.importorskip("pesq")
         assert metrics.pesq(marked(), speech()) > 4.1
 
+    def test_a_loud_wave_stays_in_range(self):
+        loud = torch.randn(16_000, generator=torch.Generator().manual_seed(0))
+        assert watermark.embed(loud.clamp(-1, 1), "key", 6.0).abs().max() <= 1
+
     @pytest.mark.parametrize("strength", [-1, 7, float("nan")])
     def test_senseless_strength(self, strength):
         with pytest.raises(ValueError, match="dB"):
             watermark.embed(speech(), "key", strength)
+
+
+class TestLevels:
+    def test_no_cell_decides_alone(self):
+        tone = 0.3 * torch.sin(torch.arange(16_000) / 3)
+        assert watermark.levels(tone).abs().max() <= watermark.MOST
+
+    def test_cells_far_below_the_loudest_count_nothing(self):
+        noise = torch.randn(32_000, generator=torch.Generator().manual_seed(0))
+        noise[:16_000] *= 0.1
+        noise[16_000:] *= 1e-6  # 100 dB below
+        found = watermark.levels(noise)
+        assert found[:, :50].any(0).all() and not found[:, 70:].any()
 
 
 class TestDetect:
@@ -104,6 +121,11 @@ class TestDetect:
         assert abs(np.mean(scores)) < 4 / np.sqrt(300)
         assert 0.85 < np.std(scores) < 1.15
         assert kstest(scores, "norm").pvalue > 1e-3
+
+    def test_the_chance_counts_every_offset(self):
+        found = watermark.detect(marked(strength=0.3), "key")
+        tries = watermark.LONG * watermark.PERIOD
+        assert found.chance == pytest.approx(tries * norm.sf(found.score))
 
     def test_chance_is_not_understated(self):
         """Of many wrong keys, no larger share is below a chance than that chance."""
