@@ -158,11 +158,6 @@ def test_every_level_of_a_residual_quantizer(config):
     after = quantizer.encode(latents)
     even, uneven = (codebook_use(c, V).perplexity for c in (after, before))
     assert (even > uneven).all()
-    books = [level.codebook.detach().clone() for level in quantizer.levels]
-    again = ResidualVQ(3, V, 3, config=config).eval()
-    again.load_state_dict(quantizer.state_dict())
-    for one, other in zip(again.levels, books, strict=True):
-        assert torch.equal(one.codebook, other)
 
 
 def test_each_level_has_its_gamma_and_the_frames_that_count():

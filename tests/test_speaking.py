@@ -131,7 +131,11 @@ def test_the_first_level_has_one_sharpness_and_the_others_another(loud):
 
 
 def test_levels_may_have_temperatures_of_their_own(model):
-    run(model, temperature=(0.0, 0.5, 1.0))
+    logits = torch.randn(3, 11, generator=torch.Generator().manual_seed(0))
+    config, generator = SpeakConfig(temperature=(0.0, 9.0, 9.0)), torch.Generator()
+    drawn = torch.stack([draw(logits, config, generator) for _ in range(50)])
+    assert (drawn[:, 0] == logits[0].argmax()).all()
+    assert all(len(drawn[:, k].unique()) > 5 for k in (1, 2))
     with pytest.raises(ValueError, match="temperatures"):
         run(model, temperature=(0.0, 0.5))
 

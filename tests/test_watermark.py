@@ -129,18 +129,14 @@ class TestDetect:
 
     def test_chance_is_not_understated(self):
         """Of many wrong keys, no larger share is below a chance than that chance."""
-        found = watermark.levels(marked())
-        best = torch.stack(
-            [
-                watermark.offset_scores(found, watermark.pattern(f"{i}")).max()
-                for i in range(1_000)
-            ]
+        wave = marked()
+        chance = torch.tensor(
+            [watermark.detect(wave, f"{i}").chance for i in range(500)]
         )
-        count = watermark.LONG * watermark.PERIOD
-        chance = (count * torch.from_numpy(norm.sf(best.numpy()))).clamp(max=1)
         for level in (0.3, 0.1, 0.03):
             share = float((chance <= level).float().mean())
-            assert share <= level + 3 * (level / 1_000) ** 0.5
+            assert share <= level + 3 * (level / 500) ** 0.5
+        assert (chance < 0.3).any(), "or nothing was asked"
 
     @pytest.mark.parametrize("frames, column", [(0, 0), (1, 3), (5, 31)])
     def test_offsets_are_those_of_the_pattern(self, frames, column):
