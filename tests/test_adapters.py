@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import requests
 import torch
+from safetensors.torch import load_file, save_file
 
 from speechlm_lab.audio import AudioError
 from speechlm_lab.codec.adapters import (
@@ -271,6 +272,20 @@ def test_a_saved_folder_loads_as_the_same_codec(name, tmp_path):
     assert torch.equal(loaded.encode(wave), codec.encode(wave))
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(CodecUnavailable, match="model.safetensors"):
+        load_codec(tmp_path)
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path):
+    build("mimi").model.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    weights = load_file(path)
+    lost = min(name for name in weights if name.startswith("decoder."))
+    del weights[lost]
+    save_file(weights, path, {"format": "pt"})
+    with pytest.raises(CodecUnavailable, match="lacks 1 of its weights"):
+        load_codec(tmp_path)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(CodecUnavailable, match="give the folder"):
         load_codec(tmp_path)
 
 

@@ -225,9 +225,11 @@ def load_codec(source: str | Path, revision: str | None = None) -> Adapter:
         revision: commit, tag or branch on the Hub.
 
     Raises:
-        CodecUnavailable: no such folder or name, no network, or no safetensors.
+        CodecUnavailable: no such folder or name, no network, no safetensors, or not all
+            of them.
         ValueError: a model of another class.
     """
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel
 
     remedy = (
@@ -245,9 +247,14 @@ def load_codec(source: str | Path, revision: str | None = None) -> Adapter:
             f"{', '.join(_ADAPTERS)}"
         )
     try:
-        model = AutoModel.from_pretrained(
-            source, revision=revision, use_safetensors=True
+        model, found = AutoModel.from_pretrained(
+            source, revision=revision, use_safetensors=True, output_loading_info=True
         )
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise CodecUnavailable(remedy) from error
+    if found["missing_keys"]:  # transformers fills them with noise
+        raise CodecUnavailable(
+            f"{source} lacks {len(found['missing_keys'])} of its weights, such as "
+            f"{min(found['missing_keys'])}: fetch or copy it again"
+        )
     return _ADAPTERS[config.model_type](model)
