@@ -108,7 +108,7 @@ class BaseCodec(nn.Module):
         Those of the first `levels` codebooks (all when None). The end is padded with
         zeros to a whole frame. Raises ValueError for what is no wave.
         """
-        latents = self.latents(wave)
+        latents = self.latents(wave)  # which has looked at the shape
         check_samples(wave)
         return self.quantizer.encode(latents, levels)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -166,6 +167,6 @@ def read_arrays(path: Path, key: str) -> dict[str, np.ndarray] | None:
             if str(kept["key"]) != key:
                 return None
             return {name: kept[name] for name in kept.files if name != "key"}
-    except (BadZipFile, EOFError, KeyError, OSError, ValueError):
+    except (BadZipFile, EOFError, KeyError, ValueError, zlib.error):
         print(f"{path} is damaged and will be made again", flush=True)
         return None
