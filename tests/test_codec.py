@@ -14,6 +14,7 @@ from speechlm_lab.codec.config import OCTAVE
 from speechlm_lab.codec.decoder import Controls
 from speechlm_lab.codec.encoder import Encoder
 from speechlm_lab.codec.losses import SCALES
+from speechlm_lab.codec.voice import loudness
 from speechlm_lab.corpus import tiny_voices
 from speechlm_lab.recipes import CodecRecipe
 
@@ -201,23 +202,60 @@ def test_the_decoder_filters_pulses_and_noise(codec):
     closed, open_low = torch.full((1, 40, 80), -12.0), torch.full((1, 40, 80), -12.0)
     open_low[..., :40] = -3.0
     decoder = codec.decoder
-    controls = Controls(pitch, open_low, closed)
+    free = torch.zeros_like(closed)
+    controls = Controls(pitch, open_low, closed, free)
     tone = decoder.render(controls, decoder.start(controls))
     power = torch.fft.rfft(tone[0, 1_600:4_800]).abs().square()  # 5 Hz apart
     harmonics = power[40:400:40].sum()
     assert harmonics > 0.9 * power[20:420].sum()
     assert power[1_000:].sum() < 1e-3 * power.sum(), "nothing where the filter is shut"
-    controls = Controls(pitch, closed, open_low)
+    controls = Controls(pitch, closed, open_low, free)
     hiss = decoder.render(controls, decoder.start(controls))
     power = torch.fft.rfft(hiss[0, 1_600:4_800]).abs().square()
     assert power[40:400:40].sum() < 0.1 * power[20:420].sum()
+
+
+@pytest.mark.parametrize("silent", ["noise", None])
+def test_bands_are_held_to_what_was_asked(codec, silent):
+    generator = torch.Generator().manual_seed(0)
+    pitch = 120 + 40 * torch.rand(1, 60, generator=generator)
+    slow = torch.rand(1, 60, 8, generator=generator).repeat_interleave(10, 2)
+    filters = {"pulses": -2 - slow, "noise": -2 - slow}
+    if silent:
+        filters[silent] = torch.full_like(slow, -12.0)
+    decoder = codec.decoder
+    asked = torch.logaddexp(2 * filters["pulses"], 2 * filters["noise"]) / 2
+
+    def off(hold: float) -> float:
+        controls = Controls(pitch, **filters, hold=torch.full_like(slow, hold))
+        wave = decoder.render(controls, decoder.start(controls))
+        there = loudness(decoder.bank, decoder.spectra(wave)) - decoder.unit[:, None]
+        # the ends of a wave are half silence
+        return 8.69 * (there.mT - asked)[:, 3:-3].abs().mean().item()  # dB
+
+    assert off(1.0) < 0.8 * off(0.0)
+    assert off(0.5) < off(0.0)
+
+
+def test_training_hears_another_noise_each_time(codec):
+    controls = codec.decoder.controls(torch.zeros(2, 6, SMALL.latent))
+    begin = codec.decoder.start(controls)
+    once, again = (codec.decoder.render(controls, begin) for _ in range(2))
+    assert torch.equal(once, again) and torch.equal(once[0], once[1])
+    codec.decoder.train()
+    torch.manual_seed(0)
+    once, again = (codec.decoder.render(controls, begin) for _ in range(2))
+    codec.decoder.eval()
+    assert not torch.allclose(once[0], once[1])
+    assert not torch.allclose(once, again)
 
 
 def test_a_rendering_goes_on_where_it_stopped(codec):
     generator = torch.Generator().manual_seed(0)
     pitch = 100 + 100 * torch.rand(2, 60, generator=generator)
     filters = -3 - torch.rand(2, 60, 80, generator=generator)
-    whole, decoder = Controls(pitch, filters, filters - 1), codec.decoder
+    hold = torch.rand(2, 60, 80, generator=generator)
+    whole, decoder = Controls(pitch, filters, filters - 1, hold), codec.decoder
     begin = decoder.start(whole)
     first = Controls(*(c[:, :30] for c in whole))
     rest = Controls(*(c[:, 30:] for c in whole))

@@ -5,17 +5,21 @@ import numpy as np
 import pytest
 import torch
 
+from speechlm_lab.codec.blocks import Spectra
 from speechlm_lab.codec.voice import (
     REFERENCE,
     PitchTracker,
     Voice,
     detuned,
+    evened,
+    loudness,
     pulses,
     segments,
     steady_noise,
     turns,
 )
 from speechlm_lab.corpus import tiny_voices
+from speechlm_lab.spectral import mel_filterbank
 
 RATE, HOP = 16_000, 160
 TRACKER = PitchTracker(RATE, HOP)
@@ -138,3 +142,34 @@ def test_noise_is_white_steady_and_placed():
     assert (power.mean(1) / power.mean() - 1).abs().max() < 0.15
     assert torch.equal(steady_noise(1_000, 500), noise[1_000:1_500])
     assert torch.equal(steady_noise(65_536 + 7, 9), noise[7:16])
+
+
+def test_evened_noise_is_as_loud_in_every_window():
+    spectra, bank = Spectra(640, 160), mel_filterbank(RATE, 640, 80)
+    spread = (bank / bank.sum(0).clamp(min=1e-8)).mT
+    white = steady_noise(0, 16_000)
+    unit = loudness(bank, spectra(white[None])).mean(2)[0]
+    even = evened(white, spectra, bank, spread, unit)
+
+    def off(wave: torch.Tensor) -> float:
+        bands = loudness(bank, spectra(wave[None]))[..., 3:-3]
+        return 8.69 * (bands - unit[:, None]).std().item()  # dB
+
+    assert off(white) > 2.5
+    assert off(even) < 0.8
+    assert off(even.roll(8_000)) < 0.8, "the end meets the start"
+    assert off(even.roll(80)) < 1.5, "between the windows, too"
+    # still noise: as strong at all frequencies, to 1 dB, and of no period
+    power = torch.fft.rfft(even).abs().square()[80:7_600].reshape(20, -1).mean(1)
+    assert (power / power.mean()).log10().abs().max() < 0.11
+    like = torch.fft.irfft(torch.fft.rfft(even).abs().square())
+    assert like[40:8_000].abs().max() < 0.1 * like[0]
+
+
+def test_loudness_is_the_logarithm_of_mel_magnitudes():
+    spectra, bank = Spectra(640, 160), mel_filterbank(RATE, 640, 80)
+    parts = spectra(steady_noise(0, 3_200)[None])
+    assert torch.allclose(loudness(bank, parts), (bank @ parts.abs()).log(), atol=1e-4)
+    silence = torch.zeros_like(parts).requires_grad_()
+    loudness(bank, silence).sum().backward()
+    assert silence.grad.isfinite().all()

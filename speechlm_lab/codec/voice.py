@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
+from speechlm_lab.codec.blocks import Spectra
+
 REFERENCE = 100.0  # Hz; pitch is counted in octaves above it
 _NOISE = 65_536  # samples until the steady noise comes again; 4 s
 
@@ -183,3 +185,37 @@ def steady_noise(first: int, samples: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(_NOISE, generator=generator)
     return noise[(first + torch.arange(samples)) % _NOISE]
+
+
+def loudness(bank: Tensor, spectra: Tensor) -> Tensor:
+    """Natural logarithm `[B, bands, N]` of the mel magnitudes of complex spectra."""
+    # the root has no gradient at 0, where digital silence is
+    power = spectra.real.square() + spectra.imag.square()
+    return (bank @ (power + 1e-12).sqrt()).clamp(min=1e-6).log()
+
+
+def evened(
+    noise: Tensor, spectra: Spectra, bank: Tensor, spread: Tensor, unit: Tensor,
+    rounds: int = 20,
+) -> Tensor:  # fmt: skip
+    """`noise` `[T]`, made as loud in every mel band of every spectrum as on average.
+
+    White noise is so only in the long run: in a window of 40 ms its bands are off by
+    3 dB, and a filter over it cannot know. Like Griffin and Lim (1984), by turns:
+    scale the bands, make a wave of the spectra, look again. The end meets the start.
+
+    Args:
+        noise: T a multiple of the hop of `spectra`.
+        spectra: of the filters that the noise is for.
+        bank: mel bands of these spectra, `[bands, bins]`.
+        spread: from bands back to frequencies, `[bins, bands]`.
+        unit: natural logarithm of the mel magnitudes to reach, `[bands]`.
+        rounds: after 20 of them the bands are off by .7 dB.
+    """
+    around = 5 * spectra.hop
+    for _ in range(rounds):
+        ring = torch.cat([noise[-around:], noise, noise[:around]])[None]
+        parts = spectra(ring)
+        lack = unit[:, None] - loudness(bank, parts)
+        noise = spectra.inverse(parts * (spread @ lack).exp())[0, around:-around]
+    return noise
