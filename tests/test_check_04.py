@@ -48,6 +48,14 @@ def left(latents, lists, subtract=1.0):
     return torch.stack(sizes)
 
 
+def left_stale(latents, lists):
+    sizes, residual = [], latents
+    for entries in lists:
+        residual = residual - entries[torch.cdist(latents, entries).argmin(1)]
+        sizes.append(residual.square().mean())
+    return torch.stack(sizes)
+
+
 def left_added(latents, lists):
     sizes = []
     for entries in lists:
@@ -81,6 +89,19 @@ def divided(latents, first, second):
     return torch.stack([both // V, both % V])
 
 
+def first_fastest(latents, first, second):
+    sums = (first + second[:, None]).flatten(0, 1)
+    both, W = torch.cdist(latents, sums).argmin(1), len(second)
+    return torch.stack([both // W, both % W])
+
+
+def a_frame(codes_a, codes_b, k):
+    F = min(codes_a.shape[1], codes_b.shape[1])
+    mixed = codes_a[:, :F].clone()
+    mixed[:, k - 1] = codes_b[:, k - 1]
+    return mixed
+
+
 RIGHT = {
     "levels_for": budget,
     "swap_level": swap,
@@ -110,11 +131,24 @@ MISTAKES = [
         "all levels at once",
     ),
     ("levels_for", lambda b, r, V, K: budget(b - 0.01, r, V, K), "exact fit"),
+    (
+        "levels_for",
+        lambda b, r, V, K: budget(b, r, 2 ** int(math.log2(V)), K),
+        "bits cut off",
+    ),
+    (
+        "levels_for",
+        lambda b, r, V, K: budget(b, r, 2 ** math.ceil(math.log2(V)), K),
+        "bits rounded up",
+    ),
+    ("levels_for", lambda b, r, V, K: budget(b, int(r), V, K), "frame rate cut off"),
     ("levels_for", lambda b, r, V, K: K, None),
     ("swap_level", lambda a, b, k: swap(a, b, k + 1), "counted from 0"),
     ("swap_level", lambda a, b, k: swap(b, a, k), "the wrong way round"),
     ("swap_level", up_to, "all levels up to k"),
     ("swap_level", uncut, "not cut"),
+    ("swap_level", a_frame, "a frame"),
+    ("swap_level", lambda a, b, k: swap(a, b, k).float(), "no whole numbers"),
     ("level_share", lambda K, p: share(K, 1.0), "dropout always"),
     ("level_share", lambda K, p: share(K, 1 - p), "p and 1 - p"),
     ("level_share", lambda K, p: share(K, p) - (1 - p), "without the rest"),
@@ -122,8 +156,14 @@ MISTAKES = [
     ("level_share", lambda K, p: torch.full((K,), 1 - p + p / K), "exactly k"),
     ("level_share", lambda K, p: share(K, p) - p / K, "more than k"),
     ("level_share", number_of_levels, "number of levels"),
+    (
+        "level_share",
+        lambda K, p: 1 - p + p * (K - torch.arange(1.0, K + 1)) / (K - 1),
+        "never the last",
+    ),
     ("left_over", lambda z, e: left(z, e, subtract=0.0), "latents every time"),
     ("left_over", left_added, "added"),
+    ("left_over", left_stale, "chosen by the latents"),
     ("left_over", left_before, "before"),
     ("left_over", lambda z, e: left(z, e).sqrt(), "root"),
     ("left_over", lambda z, e: left(z, e) * z.shape[1], "sum over numbers"),
@@ -134,6 +174,7 @@ MISTAKES = [
     ("best_pair", lambda z, a, b: pair(z, a, b).T, "transposed"),
     ("best_pair", pair_numbers, "not split"),
     ("best_pair", divided, "divided by V"),
+    ("best_pair", first_fastest, "first fastest"),
 ]
 
 

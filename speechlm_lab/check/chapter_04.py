@@ -1,4 +1,4 @@
-"""Checkers of chapter 04: bits, levels, dropout, residuals, less greedy pairs."""
+"""Checkers of chapter 04: bits, levels, dropout, residuals; pairs are in `pairs_04`."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ import scipy.spatial.distance
 import torch
 
 from speechlm_lab.check.core import as_array, checker, equal, require
+from speechlm_lab.check.pairs_04 import best_pair
 
 __all__ = ["best_pair", "left_over", "level_share", "levels_for", "swap_level"]
 
@@ -20,6 +21,8 @@ def levels_for(learner: Callable) -> str:
         (5_000, 12.5, 2048, 32),  # more than there are
         (400, 50.0, 512, 8),  # not one
         (115, 5.0, 16, 30),  # 5.75
+        (4_990, 50.0, 1000, 32),  # 10.01
+        (1_120, 12.5, 512, 30),  # 9.96
     )
     budget, rate, size, most = np.array(cases).T
     fit = budget / (rate * np.log2(size))
@@ -68,6 +71,21 @@ def levels_for(learner: Callable) -> str:
             "You forgot the frame rate: a level sends frame_rate codes a second.",
         ),
         (
+            "bits cut off",
+            np.minimum(most, np.floor(budget / (rate * np.floor(np.log2(size))))),
+            "You round log2 V down before you multiply: keep its fraction.",
+        ),
+        (
+            "bits rounded up",
+            np.minimum(most, np.floor(budget / (rate * np.ceil(np.log2(size))))),
+            "You round log2 V up before you multiply: keep its fraction.",
+        ),
+        (
+            "frame rate cut off",
+            np.minimum(most, np.floor(budget / (np.floor(rate) * np.log2(size)))),
+            "A frame rate may have a fraction: keep it.",
+        ),
+        (
             "exact fit",
             np.minimum(most, np.ceil(fit - 1e-9) - 1),
             "A level that fits exactly can be sent, too: 3,000 bit/s pay for 4 levels "
@@ -92,11 +110,23 @@ def swap_level(learner: Callable) -> str:
         a_cut, b_cut = a[:, :frames], b[:, :frames]
         rows = np.arange(1, 5)[:, None]  # levels, counted from 1
         got = learner(torch.from_numpy(a), torch.from_numpy(b), k)
+        columns = np.arange(1, frames + 1) == k
+        what = f"swap_level(codes_a, codes_b, {k})"
+        require(
+            not (isinstance(got, torch.Tensor) and got.is_floating_point()),
+            "Codes are whole numbers, and a list cannot be asked for entry 7.0: keep "
+            "the type that you were given.",
+            "no whole numbers",
+        )
         equal(
             got,
             np.where(rows == k, b_cut, a_cut),
-            f"swap_level(codes_a, codes_b, {k})",
+            what,
             {
+                "a frame": (
+                    np.where(columns, b_cut, a_cut),
+                    "You swapped a frame, a column. A level is a row.",
+                ),
                 "counted from 0": (
                     np.where(rows == k + 1, b_cut, a_cut),
                     f"You swapped row {k}, which is level {k + 1}: rows count from 0.",
@@ -177,6 +207,10 @@ def level_share(learner: Callable) -> str:
                     "The number is drawn from 1 to K, not from 0: level 1 is always "
                     "used.",
                 ),
+                "never the last": (
+                    1 - p + p * (levels - np.arange(1, levels + 1)) / (levels - 1),
+                    "You draw from 1 to K - 1. K itself can be drawn, too.",
+                ),
                 "each by itself": (
                     np.full(levels, 1 - p),
                     "You drop each level by itself. Dropout cuts off the end: fine "
@@ -194,11 +228,14 @@ def left_over(learner: Callable) -> str:
     latents = rng.standard_normal((50, 3)) + 0.3
     lists = rng.standard_normal((4, 6, 3)) * np.array([1, 0.5, 0.3, 0.2])[:, None, None]
 
-    def encode(subtract: float = 1.0, book: Callable = lambda k: k) -> list[np.ndarray]:
+    def encode(
+        subtract: float = 1.0, book: Callable = lambda k: k, stale: bool = False
+    ) -> list[np.ndarray]:
         residual, left = latents, []
         for k in range(len(lists)):
             entries = lists[book(k)]
-            chosen = scipy.spatial.distance.cdist(residual, entries).argmin(1)
+            asked = latents if stale else residual
+            chosen = scipy.spatial.distance.cdist(asked, entries).argmin(1)
             left.append(residual - entries[chosen])
             residual = residual - subtract * entries[chosen]
         return left
@@ -221,6 +258,11 @@ def left_over(learner: Callable) -> str:
             "added": (
                 [np.mean((x + y) ** 2) for x, y in _steps(latents, added)],
                 "You add the entry to the residual. Subtract it.",
+            ),
+            "chosen by the latents": (
+                [np.mean(x**2) for x in encode(stale=True)],
+                "You choose the entry nearest to the latents. From level 2 on, take "
+                "the one nearest to the residual.",
             ),
             "before": (
                 [np.mean(x**2) for x in before],
@@ -260,70 +302,6 @@ def _steps(latents: np.ndarray, left: list[np.ndarray]) -> list:
         pairs.append((residual, entry))
         residual = residual + entry
     return pairs
-
-
-@checker
-def best_pair(learner: Callable) -> str:
-    """Checks best_pair(latents [F, D], first [V, D], second [W, D]) -> [2, F]."""
-    rng = np.random.default_rng(5)
-    latents = rng.standard_normal((300, 3)) * 2
-    first = rng.standard_normal((5, 3)) * 2
-    second = rng.standard_normal((4, 3))
-    distance = np.stack(
-        [scipy.spatial.distance.cdist(latents - e, second) for e in first]
-    )  # [V, F, W]
-    flat = distance.transpose(1, 0, 2).reshape(len(latents), -1)
-    right = np.stack(np.unravel_index(flat.argmin(1), (5, 4)))
-    near = scipy.spatial.distance.cdist
-    one = near(latents, first).argmin(1)
-    two = near(latents - first[one], second).argmin(1)
-    back = near(latents, second).argmin(1)
-    forth = near(latents - second[back], first).argmin(1)
-    got = learner(_tensor(latents), _tensor(first), _tensor(second))
-    require(
-        tuple(getattr(got, "shape", ())) != (len(latents), 2),
-        "Your table is [F, 2]. Return codes as [2, F], a level a row.",
-        "transposed",
-    )
-    require(
-        tuple(getattr(got, "shape", ())) != (len(latents),),
-        "You return one number for each pair, [F]. Split it into the two codes: whole "
-        "part and remainder on dividing by W.",
-        "not split",
-    )
-    equal(
-        got,
-        right,
-        "best_pair(latents, first, second)",
-        {
-            "greedy": (
-                np.stack([one, two]),
-                "That is what RVQ does: the nearest entry first. Let every entry of "
-                "the first list try its best partner.",
-            ),
-            "second list first": (
-                np.stack([forth, back]),
-                "You are greedy from the second list on. Try all pairs.",
-            ),
-            "each by itself": (
-                np.stack([one, back]),
-                "You took the nearest entry of each list to the latent itself. It is "
-                "the sum of the two that should be near.",
-            ),
-            "rows exchanged": (right[::-1], "The two rows are exchanged."),
-            "divided by V": (
-                np.stack([flat.argmin(1) // 5, flat.argmin(1) % 5]),
-                "You split the number of the pair by V. The second list runs fastest: "
-                "divide by its length, W.",
-            ),
-            "farthest": (
-                np.stack(np.unravel_index(flat.argmax(1), (5, 4))),
-                "You return the farthest pair: take the smallest distance.",
-            ),
-        },
-        tolerance=0,
-    )
-    return "The best of all pairs, which greed often misses."
 
 
 def _tensor(values: np.ndarray) -> torch.Tensor:

@@ -59,9 +59,10 @@ def snake(learner: Callable) -> str:
 def pack(learner: Callable) -> str:
     """Checks pack(codes, bits) -> bytes."""
     for codes, bits in (
-        ([300, 0, 511, 7, 256], 9),
+        ([300, 0, 511, 7, 257], 9),
         ([5, 1], 3),
         ([1, 1023, 512, 3], 10),
+        (list(range(0, 512, 13)), 9),
     ):
         places = np.arange(bits)
         digits = np.array(codes)[:, None] >> places[::-1] & 1
@@ -99,6 +100,16 @@ def pack(learner: Callable) -> str:
                     np.packbits([int(d) for code in codes for d in f"{code:b}"]),
                     "You leave out the zeros in front of small codes. Each code takes "
                     f"{bits} bits, or nobody knows where the next one begins.",
+                ),
+                "not filled up": (
+                    [*right[:-1], right[-1] >> fill],
+                    "The last byte holds its bits at the low end. Zeros go behind "
+                    "them: shift them up.",
+                ),
+                "a byte too many": (
+                    [*right, 0],
+                    "You add a whole byte of zeros where the codes end at a byte "
+                    "already.",
                 ),
                 "last codes lost": (
                     right[: digits.size // 8],
@@ -160,6 +171,13 @@ def decode_factorised(learner: Callable) -> str:
                 ),
                 "You look every code up in the first list. Level k has entries[k].",
             ),
+            "one matrix for all": (
+                sum(
+                    entries[k][codes[k]] @ weights[0].T + biases[k]
+                    for k in range(levels)
+                ),
+                "You project every level by the first matrix. Level k has weights[k].",
+            ),
             "unit entries": (
                 sum(
                     (entries[k] / np.linalg.norm(entries[k], axis=1, keepdims=True))[
@@ -212,6 +230,12 @@ def encode_factorised(learner: Callable) -> str:
     for k in range(levels):
         products.append((left @ down[k].T @ entries[k].T).argmax(1))
         left = left - entries[k][products[-1]] @ up[k].T
+    axis, left = [], z
+    for k in range(levels):
+        across = entries[k] / np.linalg.norm(entries[k], axis=0)
+        axis.append((left @ down[k].T @ across.T).argmax(1))
+        left = left - entries[k][axis[-1]] @ up[k].T
+    axis = np.stack(axis)
     got = learner(*map(_tensor, (z, down, entries, up)))
     require(
         np.shape(got) != right.T.shape,
@@ -232,6 +256,11 @@ def encode_factorised(learner: Callable) -> str:
                 np.stack(products),
                 "You take the largest product with the entries as they are, so long "
                 "entries win. Normalise them for the search.",
+            ),
+            "wrong axis": (
+                axis,
+                "You normalise across the entries. Each entry's own length is to "
+                "become 1: dim=-1.",
             ),
             "nothing subtracted": (
                 encode(subtract="nothing"),
