@@ -19,7 +19,7 @@ from speechlm_lab.codec.voice import (
 )
 from speechlm_lab.spectral import mel_filterbank
 
-_FRAMES = 400  # spectra until the noise comes again; 4 s, which nobody hears
+_FRAMES = 400  # spectra until the noise comes again; 4 s, as a rule
 
 
 class Controls(NamedTuple):

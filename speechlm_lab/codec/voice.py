@@ -212,7 +212,7 @@ def evened(
         unit: natural logarithm of the mel magnitudes to reach, `[bands]`.
         rounds: after 20 of them the bands are off by .7 dB.
     """
-    around = 5 * spectra.hop
+    around = (len(spectra.window) // spectra.hop + 1) * spectra.hop  # over a window
     for _ in range(rounds):
         ring = torch.cat([noise[-around:], noise, noise[:around]])[None]
         parts = spectra(ring)
