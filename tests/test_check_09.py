@@ -85,6 +85,13 @@ MISTAKES = [
         lambda c, b: late(c, b, [k + 1 for k in range(len(c))]),
         "one step more",
     ),
+    ("delay_levels", lambda c, b: late(c, b).float(), "no whole numbers"),
+    ("undelay_levels", lambda s, d: back(s, d).float(), "no whole numbers"),
+    (
+        "undelay_levels",
+        lambda s, d: back(s, [0, *d[1:]], s.shape[1] - max(d)),
+        "level 0 waits too",
+    ),
     (
         "undelay_levels",
         lambda s, d: back(s, list(range(len(d))), s.shape[1] - max(d)),
@@ -122,6 +129,18 @@ MISTAKES = [
         lambda p: (price(p.sum(1)), price(p.sum(0))),
         "a price for each level",
     ),
+    (
+        "two_prices",
+        lambda p: (prices(p)[0], price(p.sum(1)) + price(p) - price(p.sum(0))),
+        "wrong axis",
+    ),
+    (
+        "two_prices",
+        lambda p: (prices(p)[0], price(p.sum(0)) + price(p) - price(p.sum(1))),
+        "level 2 twice",
+    ),
+    ("two_prices", lambda p: (2 * price(p.sum(1)), price(p)), "level 1 for both"),
+    ("two_prices", lambda p: (2 * price(p.sum(0)), price(p)), "level 2 for both"),
     ("two_prices", unweighted, "rows not weighted"),
     ("two_prices", lambda p: prices(p)[::-1], "other way round"),
     ("two_prices", lambda p: [-x for x in prices(p)], "log is negative"),
@@ -135,6 +154,16 @@ MISTAKES = [
     ),
     ("depth_inputs", own_table, "table of its own level"),
     ("depth_inputs", in_place, "changed in place"),
+    (
+        "depth_inputs",
+        lambda h, t, c: inputs(h, [t[0]] * len(t), c),
+        "one table for all",
+    ),
+    (
+        "depth_inputs",
+        lambda h, t, c: inputs(h, t, torch.cat([c[1:], c[:1]])),
+        "code of its own level",
+    ),
     (
         "depth_inputs",
         lambda h, t, c: inputs(h, t, c) * (torch.arange(len(c)) > 0)[:, None],
@@ -174,3 +203,9 @@ def test_one_number_is_not_two():
 def test_level_by_level_is_as_right_as_the_whole_table():
     whole = lambda p: torch.stack([prices(p)[0], price(p)])  # noqa: E731
     assert check.two_prices(whole).passed
+
+
+def test_a_crash_names_what_was_given():
+    wrong = lambda s, d: back(s, d, s.shape[1] - len(d) + 1)  # noqa: E731
+    message = check.undelay_levels(wrong).message
+    assert "[0, 3, 3, 5]" in message and "a tensor [4, 9]" in message

@@ -28,6 +28,15 @@ def _delayed(codes: np.ndarray, delays: list[int], wrap: bool = False) -> np.nda
     return steps
 
 
+def _whole_numbers(codes: object) -> None:
+    require(
+        not (isinstance(codes, torch.Tensor) and codes.is_floating_point()),
+        "Codes are whole numbers, and no embedding takes others: keep the type that "
+        "you were given, as codes.new_full(...) does.",
+        "no whole numbers",
+    )
+
+
 @checker
 def delay_levels(learner: Callable) -> str:
     """Checks delay_levels(codes [K, F], blank) -> steps [K, F + K - 1]."""
@@ -38,8 +47,10 @@ def delay_levels(learner: Callable) -> str:
         early = right[::-1, ::-1][::-1] if levels > 1 else right
         short = np.stack([np.roll(row, k) for k, row in enumerate(codes)])
         cut = right[:, :frames]
+        got = learner(torch.from_numpy(codes), BLANK)
+        _whole_numbers(got)
         equal(
-            learner(torch.from_numpy(codes), BLANK),
+            got,
             right,
             f"delay_levels(codes of {levels} levels and {frames} frames)",
             {
@@ -78,7 +89,13 @@ def delay_levels(learner: Callable) -> str:
 @checker
 def undelay_levels(learner: Callable) -> str:
     """Checks undelay_levels(steps [K, S], delays) -> codes [K, S - max(delays)]."""
-    cases = (([0, 1, 2], 5), ([0, 3, 3, 5], 4), ([2, 0], 3), ([0], 3), ([1, 3], 4))
+    cases = (
+        ([0, 1, 2], 5),
+        ([0, 3, 3, 5], 4),
+        ([2, 0, 1], 3),
+        ([0], 3),
+        ([1, 3], 4),
+    )
     for delays, frames in cases:
         codes = _table(len(delays), frames, frames)
         steps = _delayed(codes, delays)
@@ -86,8 +103,11 @@ def undelay_levels(learner: Callable) -> str:
         width = steps.shape[1] - max(delays)
         turned = [max(delays) - d for d in delays]
         shifted = [k if k + width <= steps.shape[1] else 0 for k in usual]
+        first = [0, *delays[1:]]
+        got = learner(torch.from_numpy(steps), list(delays))
+        _whole_numbers(got)
         equal(
-            learner(torch.from_numpy(steps), list(delays)),
+            got,
             codes,
             f"undelay_levels(steps, {delays})",
             {
@@ -95,6 +115,10 @@ def undelay_levels(learner: Callable) -> str:
                     np.stack([steps[k, s : s + width] for k, s in enumerate(shifted)]),
                     f"You shift level k back by k. Here the delays are {delays}: use "
                     "them.",
+                ),
+                "level 0 waits too": (
+                    np.stack([steps[k, s : s + width] for k, s in enumerate(first)]),
+                    "Level 0 may wait, too: begin at delays[0].",
                 ),
                 "not shifted": (
                     steps[:, :width],
@@ -150,8 +174,8 @@ def two_prices(learner: Callable) -> str:
         )
         require(
             not np.isnan([float(price) for price in found]).any(),
-            "Your price is NaN: 0 * log(0). A chance of 0 adds nothing, so leave it "
-            "out.",
+            "Your price is NaN: 0 * log(0), or 0 / 0 where a code of level 1 never "
+            "comes. A chance of 0 adds nothing, so leave it out.",
             "log of 0",
         )
         what = f"two_prices of {list(joint.shape)} chances"
@@ -183,6 +207,24 @@ def two_prices(learner: Callable) -> str:
                     [one + two, both - one],
                     "Your second price is that of level 2 alone. Level 1 is written "
                     "too, and costs something.",
+                ),
+                "wrong axis": (
+                    [one + two, one + both - two],
+                    "You add the price of level 1 knowing level 2. It should be level "
+                    "2 knowing level 1: divide each row by joint.sum(1).",
+                ),
+                "level 2 twice": (
+                    [one + two, two + both - one],
+                    "You count level 2 twice: first level 1, joint.sum(1), then level "
+                    "2 in its row.",
+                ),
+                "level 1 for both": (
+                    [2 * one, both],
+                    "At once, level 2 is guessed from joint.sum(0).",
+                ),
+                "level 2 for both": (
+                    [2 * two, both],
+                    "At once, level 1 is guessed from joint.sum(1).",
                 ),
                 "rows not weighted": (
                     [one + two, one + sum(rows) / len(rows)],
@@ -217,6 +259,8 @@ def depth_inputs(learner: Callable) -> str:
         tables = rng.normal(size=(levels, 7, 5))
         own = np.stack([tables[k, codes[k]] for k in range(levels)])
         before = np.vstack([np.zeros((1, 5)), own[:-1]])
+        one_table = [tables[0, codes[k]] for k in range(levels - 1)]
+        own_code = [tables[k, codes[k + 1]] for k in range(levels - 1)]
         next_table = [tables[k + 1, codes[k]] for k in range(levels - 1)]
         equal(
             learner(
@@ -239,7 +283,7 @@ def depth_inputs(learner: Callable) -> str:
                 ),
                 "nothing at first": (
                     np.vstack([np.zeros((1, 5)), h + own[:-1]]),
-                    "Position 0 is empty. No code stands below level 1, but h does "
+                    "Position 0 is empty. No code stands below level 0, but h does "
                     "know what comes before the frame: it reads h alone.",
                 ),
                 "table of its own level": (
@@ -247,12 +291,20 @@ def depth_inputs(learner: Callable) -> str:
                     "You look the code of level k - 1 up in the table of level k. A "
                     "code means something only in the table of its own level.",
                 ),
+                "one table for all": (
+                    h + np.vstack([np.zeros((1, 5)), *[t[None] for t in one_table]]),
+                    "You look every code up in the table of level 0.",
+                ),
+                "code of its own level": (
+                    h + np.vstack([np.zeros((1, 5)), *[t[None] for t in own_code]]),
+                    "You look the code of level k up in the table of level k - 1.",
+                ),
                 "last level at first": (
                     h + np.roll(own, 1, axis=0),
                     "Position 0 reads the last level: the index -1 wraps around. "
                     "Nothing stands below level 0, so it reads h alone.",
                 ),
-                "no h": (before, "The hidden state h is missing: add it everywhere."),
+                "no h": (before, "The backbone's h is missing: add it everywhere."),
                 "all below": (
                     h + np.cumsum(before, 0),
                     "You add up the codes of all levels below. One is enough: the "

@@ -105,7 +105,7 @@ def _guarded(learner: Callable) -> Callable:
         except (Exception, SystemExit) as error:
             if "ellipsis" in str(error):  # a `...` that was never filled in
                 raise _Stub from None
-            raise Wrong(_what_happened(learner, error)) from error
+            raise Wrong(_what_happened(learner, error, args)) from error
         require(
             result is not None or not answered,
             "For some input your function returns nothing: one way through it has no "
@@ -127,16 +127,26 @@ def _guarded(learner: Callable) -> Callable:
     return call
 
 
-def _what_happened(learner: Callable, error: BaseException) -> str:
-    """The error, and the learner's own line that led to it."""
+def _what_happened(learner: Callable, error: BaseException, args: tuple) -> str:
+    """The error, what was given, and the learner's own line that led to it."""
     file = getattr(getattr(learner, "__code__", None), "co_filename", None)
+    given = ", ".join(_told(value) for value in args)
     said = f"Your function stopped with {type(error).__name__}: {error}"
+    said = f"{said}\n(it was given {given})" if given else said
     lines = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename == file
     ]
     return f"{said}\nin the line  {lines[-1].line}" if lines else said
+
+
+def _told(value: object) -> str:
+    """A short name for what a function was given: a shape, a number, a kind."""
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return f"a tensor {list(value.shape)}"
+    said = repr(value)
+    return said if len(said) <= 40 else f"a {type(value).__name__}"
 
 
 def require(condition: bool, message: str, mistake: str | None = None) -> None:
