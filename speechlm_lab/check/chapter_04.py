@@ -6,7 +6,7 @@ import numpy as np
 import scipy.spatial.distance
 import torch
 
-from speechlm_lab.check.core import as_array, checker, equal, require
+from speechlm_lab.check.core import as_array, checker, equal, require, whole_numbers
 from speechlm_lab.check.pairs_04 import best_pair
 
 __all__ = ["best_pair", "left_over", "level_share", "levels_for", "swap_level"]
@@ -112,12 +112,7 @@ def swap_level(learner: Callable) -> str:
         got = learner(torch.from_numpy(a), torch.from_numpy(b), k)
         columns = np.arange(1, frames + 1) == k
         what = f"swap_level(codes_a, codes_b, {k})"
-        require(
-            not (isinstance(got, torch.Tensor) and got.is_floating_point()),
-            "Codes are whole numbers, and a list cannot be asked for entry 7.0: keep "
-            "the type that you were given.",
-            "no whole numbers",
-        )
+        whole_numbers(got)
         equal(
             got,
             np.where(rows == k, b_cut, a_cut),

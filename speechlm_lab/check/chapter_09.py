@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from speechlm_lab.check.core import checker, equal, require
+from speechlm_lab.check.core import checker, equal, require, whole_numbers
 
 __all__ = ["delay_levels", "depth_inputs", "two_prices", "undelay_levels"]
 
@@ -28,15 +28,6 @@ def _delayed(codes: np.ndarray, delays: list[int], wrap: bool = False) -> np.nda
     return steps
 
 
-def _whole_numbers(codes: object) -> None:
-    require(
-        not (isinstance(codes, torch.Tensor) and codes.is_floating_point()),
-        "Codes are whole numbers, and no embedding takes others: keep the type that "
-        "you were given, as codes.new_full(...) does.",
-        "no whole numbers",
-    )
-
-
 @checker
 def delay_levels(learner: Callable) -> str:
     """Checks delay_levels(codes [K, F], blank) -> steps [K, F + K - 1]."""
@@ -48,7 +39,7 @@ def delay_levels(learner: Callable) -> str:
         short = np.stack([np.roll(row, k) for k, row in enumerate(codes)])
         cut = right[:, :frames]
         got = learner(torch.from_numpy(codes), BLANK)
-        _whole_numbers(got)
+        whole_numbers(got)
         equal(
             got,
             right,
@@ -105,7 +96,7 @@ def undelay_levels(learner: Callable) -> str:
         shifted = [k if k + width <= steps.shape[1] else 0 for k in usual]
         first = [0, *delays[1:]]
         got = learner(torch.from_numpy(steps), list(delays))
-        _whole_numbers(got)
+        whole_numbers(got)
         equal(
             got,
             codes,

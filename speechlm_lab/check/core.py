@@ -155,6 +155,16 @@ def require(condition: bool, message: str, mistake: str | None = None) -> None:
         raise Wrong(message, mistake)
 
 
+def whole_numbers(codes: object) -> None:
+    """Raise `Wrong` for codes that came back as floats."""
+    require(
+        not (isinstance(codes, torch.Tensor) and codes.is_floating_point()),
+        "Codes are whole numbers, and no list or embedding takes others: keep the type "
+        "that you were given.",
+        "no whole numbers",
+    )
+
+
 def as_array(result: object, what: str) -> np.ndarray:
     """What a learner returned, as numpy numbers. `what` names it in messages."""
     try:

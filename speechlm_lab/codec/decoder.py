@@ -74,8 +74,8 @@ class Decoder(nn.Module):
         white = steady_noise(0, _FRAMES * config.fine_hop)
         unit = (bank @ self.spectra(white[None]).abs()).log().mean(2)[0]  # [bands]
         self.register_buffer("unit", unit, persistent=False)
-        white = evened(white, self.spectra, bank, self.spread, unit)
-        self.register_buffer("white", white, persistent=False)
+        even = evened(white, self.spectra, bank, self.spread, unit)
+        self.register_buffer("even", even, persistent=False)
 
     def controls(self, latents: Tensor) -> Controls:
         """Pitch and filters; each depends on a few frames before and after."""
@@ -144,7 +144,7 @@ class Decoder(nn.Module):
         if self.training:
             frames = torch.randint(_FRAMES, (len(like), 1), device=like.device)
             at = at + frames * self.config.fine_hop
-        return self.white[at % len(self.white)].expand_as(like)
+        return self.even[at % len(self.even)].expand_as(like)
 
     def forward(self, latents: Tensor) -> Tensor:
         controls = self.controls(latents)
