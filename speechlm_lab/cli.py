@@ -7,8 +7,10 @@ to run before anything is installed.
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -283,6 +285,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _end(*_: object) -> None:
+    """On SIGTERM: as an exception, so that half-written files are cleared away."""
+    raise SystemExit(128 + signal.SIGTERM)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns its exit status; says in one line what is wrong
     when the input is."""
@@ -292,6 +299,8 @@ def main(arguments: list[str] | None = None) -> int:
     if extra and not hasattr(options, "passes_on"):
         parser.error(f"not understood: {' '.join(extra)}")
     options.extra = extra
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _end)
     try:
         status = environment.ensure(arguments)
         return options.run(options) if status is None else status

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,11 +52,16 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Where to write a file that is to appear at `path` whole or not at all.
 
     Gives a place beside `path`; what is there when the block ends is moved to `path`,
-    unless the block ends in an error. Raises what `check_target` raises.
+    unless the block ends in an error. A link stays one, and the file that it names is
+    replaced; a file keeps its permissions. Raises what `check_target` raises.
     """
     path = Path(path)
+    if path.is_symlink():
+        path = path.resolve()
     check_target(path)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
         part = Path(folder) / path.name
         yield part
+        if path.exists():
+            shutil.copymode(path, part)
         os.replace(part, path)

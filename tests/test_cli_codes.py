@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -299,3 +300,17 @@ def test_memory_does_not_grow_with_length(tmp_path, small):
     # the waves alone would take 34 MB more at 16 kHz, what the layers make far more
     assert peaks[1] - peaks[0] < 20, f"{peaks} MB"
     assert soundfile.info(tmp_path / "out.wav").frames == 600 * 22_050
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM to be caught")
+def test_ended_from_outside_nothing_half_written_is_left(tmp_path):
+    source, target = write_noise(tmp_path / "in.wav", 20 * 60 * 16_000), "x.codes"
+    (tmp_path / target).write_text("of before")
+    command = [sys.executable, "-m", "speechlm_lab", "encode", source, "-o", target]
+    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
+    while running.poll() is None and not list(tmp_path.glob(".saving-*")):
+        time.sleep(0.05)
+    running.terminate()
+    assert running.wait() == 143, running.stderr.read()
+    assert {file.name for file in tmp_path.iterdir()} == {"in.wav", target}
+    assert (tmp_path / target).read_text() == "of before"

@@ -26,6 +26,19 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links and modes of POSIX")
+def test_links_and_permissions_stay(tmp_path):
+    path, link = tmp_path / "folder" / "x.txt", tmp_path / "link.txt"
+    path.parent.mkdir()
+    path.write_text("old")
+    path.chmod(0o640)
+    link.symlink_to(path)
+    with replacing(link) as part:
+        part.write_text("new")
+    assert link.is_symlink() and path.read_text() == "new"
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 @pytest.mark.parametrize(
     "place, words",
     [("a/b", "create it"), ("", "is a folder"), ("/dev/null", "no regular file")],
