@@ -153,6 +153,7 @@ MISTAKES = [
         "distance",
     ),
     ("nearest_direction", lambda z, e: (z @ e.T).argmax(1), "long entries win"),
+    ("nearest_direction", lambda z, e: direction(z, e).float(), "no whole numbers"),
     ("nearest_direction", lambda z, e: direction(-z, e), "opposite"),
     ("nearest_direction", lambda z, e: z @ nnf.normalize(e, dim=1).T, "scores"),
     (

@@ -128,6 +128,11 @@ def times_back(places, S):
     return torch.tensor([faults(places, S)[0], (step < 0).sum()])
 
 
+def how_far_back(places, S):
+    step = places.unique_consecutive().diff()
+    return torch.tensor([faults(places, S)[0], -step[step < 0].sum()])
+
+
 def lead(c, u, scale):
     c, u = c.log_softmax(0), u.log_softmax(0)
     return (u + scale * (c - u)).log_softmax(0)
@@ -296,6 +301,9 @@ MISTAKES = [
     ("skips_and_loops", lambda p, S: faults(p, S).flip(0), "the wrong way round"),
     ("skips_and_loops", left_out, "left out at a jump"),
     ("skips_and_loops", times_back, "times back"),
+    ("skips_and_loops", how_far_back, "how far back"),
+    ("frames_lasted", lambda p, t: float(lasted(p, t)), "no whole number"),
+    ("inner_monologue", lambda *a: monologue(*a).float(), "no whole numbers"),
     (
         "lead_away",
         lambda c, u, w: u.log_softmax(0) + w * (c.log_softmax(0) - u.log_softmax(0)),

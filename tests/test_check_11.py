@@ -88,6 +88,13 @@ def no_abs(same, other):
     return (away[best] + let_in[best]) / 2
 
 
+def first_crossing(same, other):
+    for at in torch.cat([same, other]).sort().values:
+        away, let_in = (same < at).double().mean(), (other >= at).double().mean()
+        if away >= let_in:
+            return (away + let_in) / 2
+
+
 def on_grid(same, other, steps):
     return sum(shares(same, other, tries=torch.linspace(0, 1, steps).double())) / 2
 
@@ -113,6 +120,7 @@ MISTAKES = [
     ("enrol", lambda e: e.mean(0), "plain mean"),
     ("enrol", lambda e: normalize(e[0], dim=0), "the first one"),
     ("enrol", lambda e: e.mean(1), "mean over dimensions"),
+    ("enrol", lambda e: enrol(e).tolist(), "no tensor"),
     ("equal_error_rate", lambda a, b: 100 * eer(a, b), "in percent"),
     ("equal_error_rate", best_threshold, "threshold"),
     ("equal_error_rate", lambda a, b: 2 * eer(a, b), "sum of the shares"),
@@ -134,6 +142,7 @@ MISTAKES = [
         "above, not at",
     ),
     ("equal_error_rate", no_abs, "without abs"),
+    ("equal_error_rate", first_crossing, "first crossing"),
     ("equal_error_rate", lambda a, b: on_grid(a, b, 1001), "grid"),
     (
         "equal_error_rate",
@@ -188,6 +197,23 @@ MISTAKES = [
 
 
 TestCheckers = checker_tests(chapter_11, RIGHT, MISTAKES)
+
+
+def test_a_string_is_no_number():
+    report = check.chance_of_best(lambda z, n: str(min(1.0, n * above(z))))
+    assert not report.passed and "str" in report.message
+
+
+def test_the_chapter_s_float32_is_what_is_given():
+    def product(levels, signs):
+        return torch.tensordot(levels, signs.float(), 2) / levels.norm()
+
+    assert check.mark_score(product).passed
+
+
+def test_too_few_digits_are_called_that():
+    report = check.enrol(lambda e: enrol(e).half())
+    assert not report.passed and "precision" in report.message
 
 
 def test_the_bound_of_the_chapter_passes_too():

@@ -7,7 +7,13 @@ import scipy.spatial.distance
 import scipy.stats
 import torch
 
-from speechlm_lab.check.core import Wrong, as_array, checker, equal, require
+from speechlm_lab.check.core import (
+    checker,
+    equal,
+    equal_rows,
+    require,
+    whole_numbers,
+)
 
 __all__ = [
     "codebook_gradient",
@@ -107,14 +113,13 @@ def codebook_gradient(learner: Callable) -> str:
         "Each entry gets the sum over the latents that chose it, [V, D].",
         "a row for each latent",
     )
-    unused = torch.as_tensor(got)[-1:]
     require(
-        not bool(torch.isnan(unused).any()),
+        not bool(torch.as_tensor(got)[-1:].isnan().any()),
         "The row of an entry that nobody chose is NaN: you divide 0 by 0. Its "
         "gradient is 0.",
         "unused entry",
     )
-    _equal_rows(
+    equal_rows(
         got, right, "codebook_gradient(latents, codebook)",
         {
             "sign": (-right, "The sign is wrong: the entry stands with a minus."),
@@ -179,7 +184,7 @@ def spread_start(learner: Callable) -> str:
         "another first point",
     )
     from_first = scipy.spatial.distance.cdist(points, points[:1])[:, 0]
-    _equal_rows(
+    equal_rows(
         got, points[right], "spread_start(points, 5)",
         {
             "all from the first": (
@@ -227,7 +232,8 @@ def nearest_direction(learner: Callable) -> str:
         "That is a score for each entry. Return the number of the best: argmax(1).",
         "scores",
     )
-    _equal_rows(
+    whole_numbers(got)
+    equal_rows(
         got, cosine.argmax(1), "nearest_direction(latents, codebook)",
         {
             "wrong axis": (
@@ -273,7 +279,7 @@ def grid_point(learner: Callable) -> str:
             "You return [d, N]. A row is one point: torch.stack(..., dim=1).",
             "transposed",
         )
-        _equal_rows(
+        equal_rows(
             got, 2 * digits / (base - 1) - 1, f"grid_point(codes, {levels})",
             {
                 "nothing taken off": (
@@ -303,27 +309,6 @@ def grid_point(learner: Callable) -> str:
             lambda i: f"Code {i}",
         )  # fmt: skip
     return "Every code is back at its place on the grid."
-
-
-def _equal_rows(
-    got: object,
-    right: np.ndarray,
-    what: str,
-    mistakes: dict[str, tuple[np.ndarray, str]],
-    name: Callable[[int], str],
-) -> None:
-    """`equal`, but an unknown mistake is told by the first row that shows it."""
-    try:
-        equal(got, right, what, mistakes)
-    except Wrong as wrong:
-        got = as_array(got, what)
-        if wrong.mistake or got.shape != right.shape:
-            raise
-        far = np.abs(got - right) > 1e-4 * np.abs(right).max()
-        row = int(far.reshape(len(right), -1).any(1).argmax())
-        got = got.astype(int) if right.dtype.kind == "i" else got.round(3)
-        shown = [values[row].tolist() for values in (got, right.round(3))]
-        raise Wrong(f"{name(row)} gives {shown[0]}; {shown[1]} is right.") from None
 
 
 def _tensor(values: np.ndarray) -> torch.Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.special import expit, logsumexp, softmax
 
-from speechlm_lab.check.core import as_array, checker, equal, require
+from speechlm_lab.check.core import as_array, checker, equal, require, whole_numbers
 from speechlm_lab.check.failures_10 import lead_away, skips_and_loops
 
 __all__ = [
@@ -36,7 +36,9 @@ def inner_monologue(learner: Callable) -> str:
         sparse = np.where(begins, right, 0)
         given = (torch.from_numpy(tokens), torch.from_numpy(first), length, size)
         what = f"inner_monologue({tokens}, {first}, length={length}, N={size})"
-        got = as_array(learner(*given), what)
+        got = learner(*given)
+        whole_numbers(got)
+        got = as_array(got, what)
         if got.shape == right.shape:
             late, last = first[1:], np.arange(length) >= first[-1]
             stale = (got[late] - tokens[:-1]) % size == 0  # begins or is held
@@ -207,8 +209,14 @@ def frames_lasted(learner: Callable) -> str:
             "Here the chance that it still lasts never falls to `threshold`. Then the "
             "token lasts as many frames as there are chances."
         )
+        got = learner(torch.tensor(chances, dtype=torch.float64), threshold)
+        require(
+            not isinstance(got, float),
+            f"You return {got}, a float. Frames are counted: return an int.",
+            "no whole number",
+        )
         equal(
-            learner(torch.tensor(chances, dtype=torch.float64), threshold),
+            got,
             right,
             f"frames_lasted({chances}, {threshold})",
             {n: (v, message) for n, v in never_falls.items() if lasting[-1] > threshold}

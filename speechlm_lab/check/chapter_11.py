@@ -24,8 +24,14 @@ def enrol(learner: Callable) -> str:
     unit = raw / np.linalg.norm(raw, axis=1, keepdims=True)
     mean = unit.mean(0)
     long_one = raw.mean(0)
+    got = learner(torch.tensor(raw))
+    require(
+        isinstance(got, torch.Tensor),
+        f"You return a {type(got).__name__}. Return a tensor, as the function says.",
+        "no tensor",
+    )
     equal(
-        learner(torch.tensor(raw)),
+        got,
         _unit(mean),
         "enrol(embeddings)",
         {
@@ -146,13 +152,13 @@ def equal_error_rate(learner: Callable) -> str:
         {
             "owners alone": (
                 np.array(1 / 3),
-                "That is the share of `same` below the threshold. Return the mean of "
-                "the two shares.",
+                "That is the larger of the two shares, here that of `same` below the "
+                "threshold. Return the mean of the two.",
             ),
             "others alone": (
                 np.array(1 / 4),
-                "That is the share of `other` at or above the threshold. Return the "
-                "mean of the two shares.",
+                "That is the smaller of the two shares, here that of `other` at or "
+                "above the threshold. Return the mean of the two.",
             ),
             "above, not at": (
                 np.array(1 / 8),
@@ -184,6 +190,21 @@ def equal_error_rate(learner: Callable) -> str:
                 np.array(0.5),
                 "Your thresholds miss the scores, which lie close together below 0. "
                 "Try the scores themselves.",
+            ),
+        },
+    )
+    # the nearest threshold lies before the one where the shares have crossed
+    owners = [0.61, 0.5, 0.33, 0.8, 0.9, 0.95]
+    strangers = [0.85, 0.7, 0.1, 0.4, 0.45, 0.3, 0.07, 0.42, 0.44]
+    equal(
+        learner(torch.tensor(owners).double(), torch.tensor(strangers).double()),
+        np.array((1 / 6 + 2 / 9) / 2),
+        f"equal_error_rate({owners}, {strangers})",
+        {
+            "first crossing": (
+                np.array((1 / 3 + 2 / 9) / 2),
+                "You stop at the first threshold where as many owners are sent away as "
+                "strangers let in. One step before, the shares were nearer: try all.",
             ),
         },
     )

@@ -171,6 +171,8 @@ def as_array(result: object, what: str) -> np.ndarray:
         if isinstance(result, torch.Tensor):
             result = result.detach().cpu().numpy()
         array = np.asarray(result)
+        if array.dtype.kind in "US":  # "0.5" would do as a number
+            raise TypeError
         array = array if array.dtype.kind == "c" else array.astype(np.float64)
     except (TypeError, ValueError):
         kind = type(result).__name__
@@ -212,6 +214,27 @@ def equal(
         )
 
 
+def equal_rows(
+    got: object, right: np.ndarray, what: str,
+    mistakes: dict[str, tuple[np.ndarray, str]], name: Callable[[int], str],
+) -> None:  # fmt: skip
+    """`equal`, but an unknown mistake is told by the first row that shows it.
+
+    name: what to call row i in the message, "Latent 3".
+    """
+    try:
+        equal(got, right, what, mistakes)
+    except Wrong as wrong:
+        got = as_array(got, what)
+        if wrong.mistake or got.shape != right.shape:
+            raise
+        far = np.abs(got - right) > 1e-4 * np.abs(right).max()
+        row = int(far.reshape(len(right), -1).any(1).argmax())
+        got = got.astype(int) if right.dtype.kind == "i" else got.round(3)
+        shown = [values[row].tolist() for values in (got, right.round(3))]
+        raise Wrong(f"{name(row)} gives {shown[0]}; {shown[1]} is right.") from None
+
+
 def _what_they_share(got: np.ndarray, want: np.ndarray, tolerance: float) -> str:
     """How a wrong result becomes the right one, in words; "" where nobody knows."""
     if np.unique(want).size < 3:  # of so little everything can be said
@@ -222,7 +245,10 @@ def _what_they_share(got: np.ndarray, want: np.ndarray, tolerance: float) -> str
         return ""
     factor = np.vdot(want, got).real / np.vdot(want, want).real
     if abs(factor) > tolerance and _close(got, factor * want, tolerance):
-        return f" Every number is {factor:.4g} times the right one."
+        times = f"{factor:.4g}"
+        if times == "1":
+            return " Nearly right: keep the precision of float32."
+        return f" Every number is {times} times the right one."
     offset = (got - want).mean()
     if _close(got, want + offset, tolerance):
         return f" Every number is the right one {offset.real:+.4g}."

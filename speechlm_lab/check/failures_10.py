@@ -17,7 +17,7 @@ def skips_and_loops(learner: Callable) -> str:
     cases = (
         ([0, 0, 1, 1, 1, 2, 3, 3, 4], 5),  # well said
         ([0, 1, 1, 4, 4, 5, 5, 6, 7], 8),  # two skipped
-        ([0, 0, 1, 2, 3, 3, 2, 3, 3, 4, 2, 3, 4, 5], 6),  # loops
+        ([0, 0, 1, 2, 3, 3, 1, 2, 3, 1, 1, 2, 3, 4, 5], 6),  # loops
         ([0, 1, 2, 2, 5, 5, 3, 3, 5, 6], 10),  # all of it, and no end
     )
     for places, count in cases:
@@ -27,6 +27,7 @@ def skips_and_loops(learner: Callable) -> str:
         jumps = np.diff(visits)
         reached = max(places) + 1
         back = int((jumps < 0).sum())
+        length = int(-jumps[jumps < 0].sum())
         twice = sum(visits.count(place) > 1 for place in set(visits))
         equal(
             learner(torch.tensor(places), count),
@@ -47,6 +48,11 @@ def skips_and_loops(learner: Callable) -> str:
                     [skipped, back],
                     "You count how often it goes back. Going back once can repeat "
                     "several tokens: count those that are said again.",
+                ),
+                "how far back": (
+                    [skipped, length],
+                    "You count how far it goes back, or only what lies before the "
+                    "last token reached. That one comes again, too.",
                 ),
                 "jumps counted": (
                     [int((jumps > 1).sum()), back],

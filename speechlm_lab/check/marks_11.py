@@ -16,8 +16,9 @@ __all__ = ["chance_of_best", "mark_score"]
 def mark_score(learner: Callable) -> str:
     """Checks mark_score(levels [B, N], signs [B, N]) -> a score of variance 1."""
     rng = np.random.default_rng(6)
-    signs = rng.choice([-1.0, 1.0], (12, 30))
-    levels = rng.normal(0.7, 3.0, signs.shape) + 0.8 * signs
+    signs = rng.choice(np.float32([-1.0, 1.0]), (12, 30))
+    # float32, as the chapter's levels and signs are
+    levels = np.float32(rng.normal(0.7, 3.0, signs.shape) + 0.8 * signs)
     total = (levels * signs).sum()
     root = math.sqrt((levels**2).sum())
 
@@ -119,8 +120,9 @@ def chance_of_best(learner: Callable) -> str:
             require(
                 got != 0.0,
                 f"{what} comes out as 0: 1 - p is rounded to 1 for a p below 1e-16. "
-                "Use expm1 and log1p in float64 (scipy's ndtr), or n * p, which is "
-                "never too small.",
+                "Use expm1 and log1p in float64, or n * p, which is never too small. "
+                "(And take scipy's ndtr, or torch.special.log_ndtr(...).exp(): "
+                "torch.special.ndtr itself gives 0 for such scores.)",
                 "rounded to zero",
             )
             require(abs(got / right - 1) < 0.01, f"{what} is {right:.3g}, not {got}.")
