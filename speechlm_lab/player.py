@@ -6,7 +6,7 @@ is one, a transcript.
 
 Every clip is played with the same digital gain, 1 unless you ask for another, and
 is never normalised: what is louder in the data is louder in the ear. A sample
-beyond ±1 cannot be stored; it is clipped, and a note under the player says so.
+beyond ±1 cannot be stored; it is clipped, and a note in the player says so.
 """
 
 import base64
@@ -97,15 +97,19 @@ def player(
     if clipped:
         notes.append(f"Clipped: {clipped} samples lie beyond ±1 (largest {peak:.3g}).")
     seconds = len(samples) / sample_rate
-    name = html.escape(f"{label}, {seconds:.1f} seconds")
+    # browsers count whole seconds: a shorter clip would read "0:00 / 0:00"
+    short = seconds < 1
+    length = f"{seconds:.2g}" if short else f"{seconds:.1f}"
+    name = html.escape(f"{label}, {length} seconds")
     data = base64.b64encode(flac(wave, sample_rate, gain)).decode()
-    said = f" <q>{html.escape(transcript)}</q>" if transcript else ""
+    said = f' <span class="slm-seconds">({length} s)</span>' if short else ""
+    said += f" <q>{html.escape(transcript)}</q>" if transcript else ""
     body = (
         f'<figure class="slm-player"><figcaption><strong>{html.escape(label)}</strong>'
-        f'{said}</figcaption><audio controls preload="metadata" aria-label="{name}" '
-        f'src="data:audio/flac;base64,{data}"></audio>'
+        f"{said}</figcaption>"
         + "".join(f'<p class="slm-note">{note}</p>' for note in notes)
-        + "</figure>"
+        + f'<audio controls preload="metadata" aria-label="{name}" '
+        f'src="data:audio/flac;base64,{data}"></audio></figure>'
     )
     return Player(body, label)
 

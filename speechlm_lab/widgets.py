@@ -54,6 +54,7 @@ def explorer(frames: Mapping[str, object], control: str, start: int = 0) -> Widg
     if not 0 <= start < len(frames):
         raise WidgetError(f"start is the index of a frame: 0 to {len(frames) - 1}")
     control = html.escape(control)
+    room = max(len(str(label)) for label in frames)  # letters, so that nothing moves
     panels = []
     for label, content in frames.items():
         parts = content if isinstance(content, list | tuple) else [content]
@@ -68,7 +69,7 @@ def explorer(frames: Mapping[str, object], control: str, start: int = 0) -> Widg
         f'<div class="slm-explorer" role="group" aria-label="{control}">'
         f'<label class="slm-control" hidden><span>{control}</span>'
         f'<input type="range" min="0" max="{len(frames) - 1}" step="1" value="{start}"'
-        ' autocomplete="off"><output></output></label>'
+        f' autocomplete="off"><output style="width:{room}ch"></output></label>'
         + "".join(panels)
         + "</div>"
         + script("explorer.js")

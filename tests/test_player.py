@@ -10,6 +10,7 @@ import soundfile
 import torch
 from elements import Elements
 
+from speechlm_lab.assets import asset
 from speechlm_lab.audio import AudioError
 from speechlm_lab.player import player, players
 
@@ -55,6 +56,33 @@ def test_label_and_transcript_are_shown_and_said():
     page = Elements(player(WAVE, "a voice", "Good morning.")._repr_html_())
     assert "a voice" in page.text and "Good morning." in page.text
     assert page.all("audio")[0]["aria-label"] == "a voice, 0.5 seconds"
+
+
+def test_a_clip_below_a_second_shows_how_long_it_is():
+    # the browser shows whole seconds: "0:00 / 0:00" reads like an empty player
+    assert "(0.5 s)" in Elements(player(WAVE, "half a second").body).text
+    shortest = Elements(player(WAVE[:480], "a click").body)
+    assert "(0.03 s)" in shortest.text
+    assert shortest.all("audio")[0]["aria-label"] == "a click, 0.03 seconds"
+    assert "slm-seconds" not in player(torch.cat([WAVE, WAVE]), "a second").body
+
+
+def test_players_of_a_row_stand_at_one_height_and_are_wide_enough():
+    """The sound comes last, at the bottom; a column is wide enough for a seek bar."""
+    body = player(WAVE, "soft", "words", gain=0.5).body
+    assert "slm-note" in body and re.search(r"</audio></figure>$", body)
+    css = asset("player.css")
+    figure = re.search(r"\.slm-player \{([^}]*)\}", css)[1]
+    assert "flex-direction: column" in figure
+    assert "margin-top: auto" in re.search(r"\.slm-player audio \{([^}]*)\}", css)[1]
+    least, widest = (
+        float(re.search(pattern, css)[1])
+        for pattern in (
+            r"minmax\(min\(([\d.]+)rem",
+            r"\.slm-row[^}]*max-width: (\d+)rem",
+        )
+    )
+    assert least >= 20 and widest / least <= 3
 
 
 def test_text_is_escaped():

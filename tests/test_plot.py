@@ -15,7 +15,14 @@ from PIL import Image
 
 from speechlm_lab import plot, spectral
 from speechlm_lab.corpus.items import Span
-from speechlm_lab.plot.picture import DPI, PALETTE, WIDTH, Picture, PlotError
+from speechlm_lab.plot.picture import (
+    DPI,
+    PALETTE,
+    WIDTH,
+    Picture,
+    PlotError,
+    draw_title,
+)
 
 RATE = 16_000
 
@@ -227,6 +234,51 @@ def test_labels_do_not_print_over_each_other():
     assert len(boxes) == 17
     for i, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:i])
+
+
+@pytest.mark.parametrize("draw", [plot.waveform, plot.spectrogram])
+def test_labels_without_room_are_left_out_and_none_hangs_over_the_side(draw):
+    crowd = [Span(f"mmmm{i}", i / 20, (i + 1) / 20) for i in range(20)]
+    picture = draw(sine(), spans=[Span("<neutral>", 0, 0.02), *crowd], title="many")
+    picture.png()
+    axes = picture.axes[0]
+    assert 3 <= len(axes.texts) < 21
+    boxes = [t.get_window_extent() for t in (*axes.texts, axes._left_title)]
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+    left, right = axes.get_window_extent().intervalx
+    assert all(left - 1 <= box.x0 and box.x1 <= right + 1 for box in boxes[:-1])
+    assert "mmmm19" in picture.alt
+
+
+def test_neighbouring_labels_do_not_touch():
+    phones = [Span(p, 0.2 + i * 0.06, 0.26 + i * 0.06) for i, p in enumerate("ndɚðəb")]
+    picture = plot.spectrogram(sine(seconds=2.7), spans=phones)
+    picture.png()
+    letter = picture.dpi * 8.5 / 72
+    rows = {}
+    for text in picture.axes[0].texts:
+        rows.setdefault(text.xyann[1], []).append(text.get_window_extent())
+    for boxes in rows.values():
+        for one, next_ in zip(boxes, boxes[1:], strict=False):
+            assert next_.x0 - one.x1 > 0.2 * letter
+
+
+def test_a_few_samples_have_milliseconds():
+    (axes,) = plot.waveform(sine()[:32]).axes
+    axes.figure.canvas.draw()
+    assert axes.get_xlabel() == "time (ms)"
+    said = [label.get_text() for label in axes.get_xticklabels()]
+    assert max(map(len, said)) <= 4 and float(said[-1]) == pytest.approx(2)
+    assert axes.get_xlim() == (0, 0.002)  # marks are still placed in seconds
+    assert plot.waveform(sine()).axes[0].get_xlabel() == "time (s)"
+
+
+def test_a_title_looks_the_same_in_a_picture_of_your_own():
+    own, ours = Picture(2.0, "my own picture"), plot.waveform(sine(), title="a title")
+    draw_title(own.axes[0], "a title")
+    assert own.axes[0].get_title("left") == ours.axes[0].get_title("left") == "a title"
+    assert own.axes[0]._left_title.get_size() == ours.axes[0]._left_title.get_size()
 
 
 def test_padding_in_codes_stays_white():

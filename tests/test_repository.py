@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 import subprocess
@@ -262,3 +263,38 @@ def test_the_readme_tree_is_the_tree_on_disk():
     inside = {n for n in inside if "__" not in n}
     assert top - hidden <= drawn, f"not in the README: {top - hidden - drawn}"
     assert inside <= drawn, f"not in the README: {inside - drawn}"
+
+
+CHAPTERS = sorted((ROOT / "chapters").glob("[0-9][0-9]_*.ipynb"))
+
+
+def table_rows(page: str) -> dict[str, str]:
+    """Rows of the tables of a page of the book, by the chapter that they link."""
+    rows = (ROOT / "book" / page).read_text(encoding="utf-8").splitlines()
+    return {
+        match[1]: row
+        for row in rows
+        if (match := re.match(r"\| \[[^]]+\]\(\.\./chapters/(\w+)\.ipynb\)", row))
+    }
+
+
+@pytest.mark.parametrize("page", ["intro.md", "teaching.md"])
+def test_the_book_lists_every_chapter_in_order(page):
+    assert list(table_rows(page)) == [path.stem for path in CHAPTERS]
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_lecturers_read_the_times_that_the_chapter_tells(path):
+    first = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]
+    told = "".join(first).split("* - Time\n")[1].split("* - Memory")[0]
+    row = table_rows("teaching.md")[path.stem]
+    _, _, reading, exercises, _, _ = (cell.strip() for cell in row.split("|"))
+    assert reading == re.search(r"(\d+ min)utes", told)[1]
+    practice = re.search(r"(\d+) for the exercises", told)
+    assert exercises == (f"{practice[1]} min" if practice else "none")
+
+
+def test_the_ladder_names_modules_of_the_package():
+    for row in table_rows("intro.md").values():
+        for name in re.findall(r"`(\w+)`", row.split("|")[3]):
+            importlib.import_module(f"speechlm_lab.{name}")

@@ -7,6 +7,7 @@ import torch
 from elements import Elements
 
 from speechlm_lab import plot
+from speechlm_lab.assets import asset
 from speechlm_lab.player import player
 from speechlm_lab.widgets import WidgetError, explorer, quiz
 
@@ -43,6 +44,17 @@ def test_without_script_all_panels_show_and_the_slider_does_not():
     (control,) = page(shown).all("label")
     assert "hidden" in control
     assert "which: a" in page(shown).text and "second" in page(shown).text
+
+
+def test_the_slider_keeps_its_length_and_the_panel_its_place():
+    shown = explorer({"off": 1, "a long label": 2, 3: 3}, "what")
+    (label,) = page(shown).all("output")
+    assert label["style"] == "width:12ch"
+    css = asset("widgets.css")
+    assert "flex: none" in re.search(r"\.slm-control output \{([^}]*)\}", css)[1]
+    moved = css.index(".slm-panel + .slm-panel {")
+    kept = css.index(".slm-control:not([hidden]) ~ .slm-panel { margin-top: 0 }")
+    assert moved < kept
 
 
 def test_frames_may_be_numbers_and_anything_with_html():

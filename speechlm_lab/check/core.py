@@ -26,8 +26,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from speechlm_lab.assets import framed
+
 MARK = {True: "✓ Right.", False: "✗ Not yet."}
-COLOUR = {True: "#009E73", False: "#D55E00"}
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,12 @@ class Report:
         return f"{MARK[self.passed]} {self.message}"
 
     def _repr_html_(self) -> str:
-        return (
-            f'<div role="status" style="border-left:4px solid {COLOUR[self.passed]};'
-            f'padding:.3em .8em;margin:.3em 0"><strong>{MARK[self.passed]}</strong> '
-            f'<span style="white-space:pre-line">{html.escape(self.message)}</span>'
-            "</div>"
+        kind = "slm-report" if self.passed else "slm-report slm-wrong"
+        body = (
+            f'<div role="status" class="{kind}"><strong>{MARK[self.passed]}</strong> '
+            f"{html.escape(self.message)}</div>"
         )
+        return framed(body, "report.css")
 
 
 class Wrong(Exception):

@@ -53,27 +53,33 @@ def _spans_in_words(spans: Iterable[Span]) -> str:
 def _draw_spans(axes: Axes, spans: Iterable[Span], title: str) -> None:
     """A line at each beginning and end, labels above the axes, the title above them.
 
-    A label that would print over its neighbour moves up a row, twice at most.
+    A label that would print over its neighbour moves up a row, twice at most; where
+    no row has room it is left out. None hangs over the sides of the axes.
     """
     left, right = axes.get_xlim()
-    letter = (right - left) / 66  # s; about 66 letters fit side by side
+    inch = (right - left) / 4.7  # s; no axes are narrower
     free = [left] * 3  # s, where each row is free again
     rows = 0
     for span in spans:
         for edge in (span.start, span.end):
             axes.axvline(edge, color="0.45", linewidth=0.7)
             axes.axvline(edge, color="white", linewidth=0.7, linestyle=(0, (3, 3)))
-        middle = (span.start + span.end) / 2
-        half = letter * len(span.label) / 2
-        fits = [i for i, end in enumerate(free) if end <= middle - half]
-        row = fits[0] if fits else free.index(min(free))
-        free[row] = middle + half
-        rows = max(rows, row + 1)
-        axes.annotate(
-            span.label, (middle, 1), xycoords=("data", "axes fraction"),
-            xytext=(0, 2 + 12 * row), textcoords="offset points", ha="center",
+        label = axes.annotate(
+            span.label, (0, 1), xycoords=("data", "axes fraction"),
+            xytext=(0, 0), textcoords="offset points", ha="center",
             fontsize=8.5, parse_math=False,
         )  # fmt: skip
+        half = inch * label.get_window_extent().width / axes.figure.dpi / 2
+        middle = (span.start + span.end) / 2
+        middle = max(left + half, min(right - half, middle))
+        fits = [i for i, end in enumerate(free) if end <= middle - half]
+        if not fits:
+            label.remove()
+            continue
+        row = fits[0]
+        free[row] = middle + half + 0.04 * inch
+        rows = max(rows, row + 1)
+        label.xy, label.xyann = (middle, 1), (0, 2 + 12 * row)
     draw_title(axes, title, pad=6 + 12 * rows)
     figure = axes.figure
     figure.set_figheight(figure.get_figheight() + 12 * max(rows - 1, 0) / 72)
@@ -116,9 +122,10 @@ def waveform(
             time, rows.min(1), rows.max(1), color=PALETTE["blue"], linewidth=0.4
         )
     limit = max(1.1 * peak, 1e-3)
-    axes.set(
-        xlabel="time (s)", ylabel="amplitude", xlim=(0, seconds), ylim=(-limit, limit)
-    )
+    axes.set(ylabel="amplitude", xlim=(0, seconds), ylim=(-limit, limit))
+    if seconds < 0.05:
+        axes.xaxis.set_major_formatter(lambda x, _: f"{1000 * x:g}")
+    axes.set_xlabel("time (ms)" if seconds < 0.05 else "time (s)")
     _draw_spans(axes, spans, title)
     return picture
 

@@ -129,9 +129,15 @@ def array(values: ArrayLike | torch.Tensor, dims: int, what: str) -> np.ndarray:
 
 
 def draw_title(axes: Axes, title: str, pad: float = 6) -> None:
-    """Set the title, `pad` points above the axes; dollar signs stay what they are."""
+    """Set the title, `pad` points above the axes; dollar signs stay what they are.
+
+    In a chapter too, where the style of the book does not hold by itself.
+    """
     if title:
-        axes.set_title(title, pad=pad, parse_math=False)
+        axes.set_title(
+            title, pad=pad, parse_math=False, loc=STYLE["axes.titlelocation"],
+            fontsize=STYLE["axes.titlesize"],
+        )  # fmt: skip
 
 
 def about(title: str) -> str:
