@@ -12,11 +12,7 @@ from speechlm_lab.lm import rotate, rotations
 from speechlm_lab.sampling import keep_top_p
 
 
-def attend(q, k, v):
-    return nnf.scaled_dot_product_attention(q, k, v, is_causal=True)
-
-
-def attend_wrong(diagonal=1, up=False, power=0.5, axis=-1):
+def attention(diagonal=1, up=False, power=0.5, axis=-1):
     def attend(q, k, v):
         scores = q @ k.T / q.shape[1] ** power
         later = torch.ones(len(q), len(q)).triu(diagonal).bool()
@@ -56,6 +52,11 @@ def nats(logits, codes):
     return nnf.cross_entropy(logits, codes)
 
 
+def one_by_one(logits, codes):
+    chances = [row.softmax(-1)[c].item() for row, c in zip(logits, codes, strict=True)]
+    return math.exp(-sum(math.log(chance) for chance in chances) / len(chances))
+
+
 def nucleus(probabilities, p):
     return keep_top_p(probabilities.log(), p).softmax(-1)
 
@@ -83,6 +84,22 @@ def one_more(probabilities, p):
     out = torch.zeros_like(kept)
     out[order] = kept
     return out / out.sum()
+
+
+def two(probabilities, p):
+    """Always the two likeliest."""
+    kept = torch.where(
+        probabilities >= probabilities.topk(2).values[1], probabilities, 0
+    )
+    return kept / kept.sum()
+
+
+def ascending(probabilities, p):
+    """Begins with the unlikeliest."""
+    ordered, order = probabilities.sort()
+    kept = torch.zeros_like(ordered)
+    kept[order] = torch.where(ordered.cumsum(0) - ordered < p, ordered, 0)
+    return kept / kept.sum()
 
 
 def memory(steps, layers, heads, width, each):
@@ -115,30 +132,43 @@ def first_that_reaches(probabilities, p):
 
 
 RIGHT = {
-    "causal_attention": attend,
+    "causal_attention": attention(),
     "rotary": turn,
     "code_perplexity": perplexity,
     "nucleus": nucleus,
     "cache_bytes": memory,
 }
 MISTAKES = [
-    ("causal_attention", nnf.scaled_dot_product_attention, "no mask"),
-    ("causal_attention", attend_wrong(diagonal=0), "hides itself"),
-    ("causal_attention", attend_wrong(up=True), "mask upside down"),
-    ("causal_attention", attend_wrong(up=True, diagonal=0), "mask upside down"),
+    ("causal_attention", attention(diagonal=9), "no mask"),
+    ("causal_attention", attention(diagonal=2), "sees one ahead"),
+    (
+        "causal_attention",
+        lambda *a: nnf.scaled_dot_product_attention(*a, is_causal=True),
+        "ready-made",
+    ),
+    (
+        "causal_attention",
+        lambda q, k, v: nnf.scaled_dot_product_attention(
+            q[None], k[None], v[None], is_causal=True
+        )[0],
+        "ready-made",
+    ),
+    ("causal_attention", attention(diagonal=0), "hides itself"),
+    ("causal_attention", attention(up=True), "mask upside down"),
+    ("causal_attention", attention(up=True, diagonal=0), "mask upside down"),
     ("causal_attention", plain, "no mask, no scale"),
     ("causal_attention", masked_with_0, "zeros for the mask"),
-    ("causal_attention", attend_wrong(power=0), "no scale"),
-    ("causal_attention", attend_wrong(power=1), "divided by d"),
-    ("causal_attention", attend_wrong(axis=0), "softmax over queries"),
+    ("causal_attention", attention(power=0), "no scale"),
+    ("causal_attention", attention(power=1), "divided by d"),
+    ("causal_attention", attention(axis=0), "softmax over queries"),
     ("causal_attention", masked_late, "masked after the softmax"),
     (
         "causal_attention",
-        lambda q, k, v: attend(k, q, v),
+        lambda q, k, v: attention()(k, q, v),
         "queries and keys swapped",
     ),
     ("causal_attention", barely_masked, "large scores"),
-    ("causal_attention", by_hand, "large scores"),
+    ("causal_attention", by_hand, "overflow"),
     ("rotary", lambda x, base: x.clone(), "not turned"),
     ("rotary", lambda x, base: turn(x, 10_000.0), "base forgotten"),
     ("rotary", neighbours, "neighbours as pairs"),
@@ -155,6 +185,18 @@ MISTAKES = [
         lambda x, y: (-x.softmax(-1)[range(len(y)), y].log().mean()).exp(),
         "rounded to zero",
     ),
+    (
+        "code_perplexity",
+        lambda x, y: (-(x.softmax(-1)[range(len(y)), y] + 1e-8).log().mean()).exp(),
+        "rounded to zero",
+    ),
+    ("code_perplexity", one_by_one, "rounded to zero"),
+    (
+        "code_perplexity",
+        lambda x, y: (-x[range(len(y)), y].mean()).exp(),
+        "no softmax",
+    ),
+    ("code_perplexity", lambda x, y: perplexity(x.softmax(-1), y), "softmax twice"),
     (
         "code_perplexity",
         lambda x, y: (-x.log_softmax(0)[range(len(y)), y].mean()).exp(),
@@ -189,6 +231,8 @@ MISTAKES = [
         "entropy",
     ),
     ("nucleus", lambda x, p: x, "nothing cut"),
+    ("nucleus", two, "p unused"),
+    ("nucleus", ascending, "from the unlikeliest"),
     ("nucleus", with_ties, "ties kept"),
     ("nucleus", first_that_reaches, None),
     ("nucleus", one_more, "one too many"),
@@ -239,3 +283,25 @@ def test_attention_may_be_written_step_by_step():
         return torch.stack(rows)
 
     assert check.causal_attention(slow).passed
+
+
+def test_a_mask_of_a_large_negative_number_will_do():
+    def masked(q, k, v):
+        scores = q @ k.T / math.sqrt(q.shape[1])
+        later = torch.ones_like(scores).triu(1).bool()
+        return scores.masked_fill(later, -1e9).softmax(-1) @ v
+
+    assert check.causal_attention(masked).passed
+
+
+def test_a_logarithm_of_zero_is_told_what_helps():
+    report = check.code_perplexity(one_by_one)
+    assert "log_softmax" in report.message
+    sized = check.code_perplexity(  # stops for another reason
+        lambda x, y: (-x.log_softmax(-1)[range(11), y].mean()).exp()
+    )
+    assert not sized.passed and sized.mistake is None
+    added = check.code_perplexity(
+        lambda x, y: (-(x.softmax(-1)[range(len(y)), y] + 1e-8).log().mean()).exp()
+    )
+    assert "infinity" not in added.message

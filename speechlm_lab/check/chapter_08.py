@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
-from speechlm_lab.check.core import checker, equal, require
+from speechlm_lab.check.core import Wrong, checker, equal, require
 from speechlm_lab.check.drawing_08 import cache_bytes, nucleus
 
 __all__ = [
@@ -23,6 +24,18 @@ def _softmax(scores: np.ndarray, axis: int = -1) -> np.ndarray:
     return scores / scores.sum(axis, keepdims=True)
 
 
+class _Calls(TorchFunctionMode):
+    """The names of PyTorch's functions that are called inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names = set()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.names.add(getattr(function, "__name__", ""))
+        return function(*args, **(kwargs or {}))
+
+
 @checker
 def causal_attention(learner: Callable) -> str:
     """Checks causal_attention(queries, keys, values [S, d]) -> [S, d]."""
@@ -36,7 +49,15 @@ def causal_attention(learner: Callable) -> str:
         return _softmax(np.where(hidden, -1e30, scores), axis) @ v
 
     right = look(scores, later)
-    got = learner(*(torch.tensor(x) for x in (q, k, v)))
+    given = [torch.tensor(x) for x in (q, k, v)]
+    with _Calls() as calls:
+        got = learner(*given)
+    require(
+        "scaled_dot_product_attention" not in calls.names,
+        "You call scaled_dot_product_attention, which is all of this ready-made. Write "
+        "it without: the scores, the mask, the softmax, the mean of the values.",
+        "ready-made",
+    )
     present = later | np.eye(steps, dtype=bool)
     if isinstance(got, torch.Tensor) and got.shape == right.shape:
         require(
@@ -86,6 +107,11 @@ def causal_attention(learner: Callable) -> str:
                 "You hide the present step as well. A step sees itself and those "
                 "before: hide only what is later.",
             ),
+            "sees one ahead": (
+                look(scores, np.triu(later, 2)),
+                "Each step sees the next one, which it is to guess. Hide that one too: "
+                "what is later begins one right of the diagonal, triu(1).",
+            ),
             "no scale": (
                 look(scores * math.sqrt(width), later),
                 "Divide the scores by the square root of d, or they grow with the "
@@ -114,10 +140,17 @@ def causal_attention(learner: Callable) -> str:
     got = np.asarray(learner(*(torch.tensor(x) for x in (q, k, v))), dtype=float)
     right = look(q @ k.T / math.sqrt(5), later)
     require(
+        bool(np.isfinite(got).all()),
+        "It is right for small scores, but scores in the hundreds make it NaN or "
+        "infinity: e to the score is too large, or all of a row are rounded to 0. Use "
+        "PyTorch's softmax, which first subtracts the largest.",
+        "overflow",
+    )
+    require(
         got.shape == right.shape and np.allclose(got, right, atol=1e-4),
-        "It is right for small scores, not for scores in the hundreds. Later steps are "
-        "hidden by minus infinity, no smaller number; and the softmax is PyTorch's, "
-        "which does not overflow.",
+        "It is right for small scores, not for scores in the hundreds. Is what you put "
+        "in for later steps far below all of them? Minus infinity always is; a number "
+        "such as -100 is not.",
         "large scores",
     )
     return "Each step looks at itself and at those before it."
@@ -201,6 +234,16 @@ def code_perplexity(learner: Callable) -> str:
         "code_perplexity(logits, codes)",
         {
             "nats": (nats, "That is the loss in nats. Raise e to it."),
+            "no softmax": (
+                math.exp(-logits[np.arange(steps), codes].mean()),
+                "You take the scores for logarithms of chances. Those of a step must "
+                "add up to 1 as chances: log_softmax first.",
+            ),
+            "softmax twice": (
+                math.exp(-np.log(_softmax(shares)[np.arange(steps), codes]).mean()),
+                "You take the softmax of a softmax. cross_entropy and log_softmax want "
+                "the scores themselves.",
+            ),
             "softmax over steps": (
                 math.exp(-np.log(_softmax(logits, 0)[np.arange(steps), codes]).mean()),
                 "Your softmax runs over the steps. At each step the codes share 1.",
@@ -239,11 +282,21 @@ def code_perplexity(learner: Callable) -> str:
             ),
         },
     )
-    sure = float(learner(torch.tensor([[150.0, 0], [0, 150]]), torch.tensor([1, 1])))
+    far = torch.tensor([[150.0, 0], [0, 150]]), torch.tensor([1, 1])
+    impossible = (
+        "A code came that was thought impossible, 150 nats away. Its chance is rounded "
+        "to 0, or hidden by a small number that was added to it. torch.log_softmax "
+        "takes the logarithm without that rounding."
+    )
+    try:
+        sure = float(learner(*far))
+    except Wrong as wrong:
+        if "ValueError" not in str(wrong):  # which math.log stops with at 0
+            raise
+        raise Wrong(f"{wrong}\n{impossible}", "rounded to zero") from None
     require(
         abs(sure / math.exp(75) - 1) < 1e-3,
-        "A code that was thought impossible, 150 nats away, gives infinity. Use "
-        "torch.log_softmax: the logarithm of a softmax has been rounded to 0 first.",
+        f"Your perplexity is {sure:.3g}, and {math.exp(75):.3g} is right. {impossible}",
         "rounded to zero",
     )
-    return "As unsure as a fair dice with so many sides."
+    return "As unsure as a fair die with so many sides."

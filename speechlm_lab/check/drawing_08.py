@@ -15,7 +15,20 @@ def nucleus(learner: Callable) -> str:
     """Checks nucleus(probabilities [V], p) -> [V], the fewest that hold p, sum 1."""
     probabilities = np.array([2, 10, 1, 8, 5, 3, 2, 1]) / 32  # sums are exact
     order = np.argsort(-probabilities)
-    for p, count in ((0.8, 4), (0.7, 3), (0.2, 1), (18 / 32, 2)):
+    few, many = (learner(torch.tensor(probabilities), p) for p in (0.2, 0.8))
+    alike = (
+        isinstance(few, torch.Tensor)
+        and isinstance(many, torch.Tensor)
+        and torch.equal(few, many)
+        and 0 < int((few != 0).sum()) < few.numel()
+    )
+    require(
+        not alike,
+        "You keep the same for p = 0.2 and for p = 0.8. How many stay depends on p: as "
+        "many as it takes to hold it.",
+        "p unused",
+    )
+    for p, count in ((18 / 32, 2), (0.8, 4), (0.7, 3), (0.2, 1)):
 
         def keep(chosen: np.ndarray, again: bool = True) -> np.ndarray:
             kept = np.zeros_like(probabilities)
@@ -54,7 +67,8 @@ def nucleus(learner: Callable) -> str:
                 ),
                 "from the unlikeliest": (
                     keep(order[::-1][: _reach(probabilities[order[::-1]], p)]),
-                    "You begin with the unlikeliest. Sort in descending order.",
+                    "You begin with the unlikeliest. Begin with the likeliest: sort in "
+                    "descending order.",
                 ),
                 "in the order of codes": (
                     keep(np.arange(_reach(probabilities, p))),
