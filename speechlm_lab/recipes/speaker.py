@@ -37,14 +37,14 @@ class SpeakerRecipe:
     speaker: SpeakerConfig = field(default_factory=SpeakerConfig)
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=600, learning_rate=3e-3, warmup=40, decay=0.4, clip=5.0, threads=1
+            steps=2_400, learning_rate=2e-3, warmup=60, decay=0.5, clip=5.0, threads=1
         )
     )
-    batch: int = 20  # voices a step, two clips of each, in any two moods
+    batch: int = 48  # voices a step, two clips of each, in any two moods
     clip: tuple[float, float] = (1.5, 2.8)  # s, of all clips of a step, from, to
     speakers: int = 100_000  # different voices
-    scale: float = 12.0  # of the cosines before the softmax
-    margin: float = 0.1  # radians added to the angle to the right voice
+    scale: float = 16.0  # of the cosines before the softmax
+    margin: float = 0.15  # radians added to the angle to the right voice
     easy: float = 0.45  # share of the steps over which the margin grows from 0
     loose: float = 0.3  # share of texts that are unrelated words, not sentences
     sounds: float = 0.1  # share of items with a laugh, a cough, ...
