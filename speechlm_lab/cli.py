@@ -299,7 +299,9 @@ def main(arguments: list[str] | None = None) -> int:
     if extra and not hasattr(options, "passes_on"):
         parser.error(f"not understood: {' '.join(extra)}")
     options.extra = extra
-    if threading.current_thread() is threading.main_thread():
+    # a training ends after its step; where it waits for others, no handler would run
+    trains = options.command == "train"
+    if not trains and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _end)
     try:
         status = environment.ensure(arguments)
