@@ -90,6 +90,8 @@ class TestChapter:
             assert "check." in source(cell), f"{cell['id']} calls no checker"
         for cell in solutions:
             assert "hide-cell" in tags(cell), f"{cell['id']} is not folded"
+            fold = cell["metadata"]["mystnb"]
+            assert fold["code_prompt_show"] == "Show the solution", cell["id"]
             assert "check." in source(cell), f"{cell['id']} is not checked"
 
     def test_pictures_and_sounds_come_often(self, path):
